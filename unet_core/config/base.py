@@ -1,0 +1,9 @@
+"""What all configuration dataclasses have in common."""
+
+from pydantic import ConfigDict
+
+STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+"""Unknown keys are refused; the docstring under a field is its description in the schema."""
+
+Zyx = tuple[int, int, int]
+"""Voxels along (z, y, x)."""

@@ -1,0 +1,177 @@
+"""Settings from raw files to patches: convert, truth, weights, augment."""
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from unet_core.config.base import STRICT, Zyx
+from unet_core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ConvertConfig:
+    """How volumes are stored: every store of a volume is cut like this."""
+
+    chunk: Zyx = (16, 128, 128)
+    """Voxels (z, y, x) that are compressed together."""
+
+    shard: Zyx = (32, 512, 512)
+    """Voxels (z, y, x) of one file; whole multiples of chunk. A block of work is one shard."""
+
+    codec: Literal["zstd", "lz4", "none"] = "zstd"
+    """Compression of the chunks."""
+
+    smallest_level_px: int = 256
+    """Pyramid levels are added until y and x are at most this many pixels."""
+
+    def __post_init__(self) -> None:
+        if min(*self.chunk, *self.shard) < 1:
+            raise ConfigError(
+                f"convert.chunk and convert.shard must be >= 1 voxel per axis, got {self.chunk} "
+                f"and {self.shard}"
+            )
+        if any(s % c for s, c in zip(self.shard, self.chunk, strict=True)):
+            nearest = tuple(-(-s // c) * c for s, c in zip(self.shard, self.chunk, strict=True))
+            raise ConfigError(
+                f"convert.shard {self.shard} is not a whole multiple of convert.chunk "
+                f"{self.chunk}; the nearest that is: {nearest}"
+            )
+        if self.smallest_level_px < 1:
+            raise ConfigError(
+                f"convert.smallest_level_px must be >= 1 px, got {self.smallest_level_px}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class VolumeConfig:
+    """What the volume sheet says of one volume besides its files."""
+
+    voxel_size_nm: tuple[float, float, float] | None = None
+    """Edge lengths (z, y, x) of a voxel, nanometres; null: what the file says."""
+
+    sections: tuple[int, int] | None = None
+    """First section and the one after the last, counted from 0; null: all."""
+
+    def __post_init__(self) -> None:
+        if self.voxel_size_nm is not None and min(self.voxel_size_nm) <= 0:
+            raise ConfigError(f"voxel_size_nm must be > 0 nm, got {self.voxel_size_nm}")
+        if self.sections is not None and not 0 <= self.sections[0] < self.sections[1]:
+            raise ConfigError(
+                f"sections must be first:stop with 0 <= first < stop, got {self.sections}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TruthConfig:
+    """What the values of the truth files mean."""
+
+    kind: Literal["instances", "binary", "semantic"] = "instances"
+    """instances: one id per object, 0 between them. binary: non-zero is inside of an object;
+    objects are its connected components. semantic: the value is the class."""
+
+    objects: Literal["section", "volume"] = "section"
+    """binary: components are taken per section (4-connected) or in 3-D (6-connected)."""
+
+    ignore_label: int | None = None
+    """Value (as in the file) that counts for nothing in loss and score; null: there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class WeightsConfig:
+    """What the network shall learn, and how strongly the loss presses on thin borders."""
+
+    border_px: int = 1
+    """Instances: voxels within this in-plane distance (pixels) of another object become border
+    (class 0) in the target, so that touching objects are apart; 0 draws none."""
+
+    border_weight: float = 10.0
+    """w0, height of the border term (Ronneberger et al. 2015, eq. 2); 0 turns it off."""
+
+    border_sigma_px: float = 5.0
+    """sigma, width of the border term, in-plane pixels."""
+
+    distances: Literal["section", "volume"] = "section"
+    """Distances to the two nearest objects are measured per section or in 3-D (with the voxel
+    spacing, in units of the in-plane pixel)."""
+
+    def __post_init__(self) -> None:
+        if self.border_px < 0:
+            raise ConfigError(f"weights.border_px must be >= 0 px, got {self.border_px}")
+        if self.border_weight < 0:
+            raise ConfigError(f"weights.border_weight must be >= 0, got {self.border_weight}")
+        if self.border_sigma_px <= 0:
+            raise ConfigError(
+                f"weights.border_sigma_px must be > 0 px, got {self.border_sigma_px}; to switch "
+                "the border term off, set weights.border_weight to 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AugmentConfig:
+    """The bank of training patches: how many, how large, how deformed."""
+
+    seed: int = 0
+    """Patch i depends on seed and i alone, not on their number or on who makes it."""
+
+    patches: int = 1000
+    """Patches in the training bank."""
+
+    validation_patches: int = 32
+    """Patches in the validation bank; they are drawn like the others but not deformed."""
+
+    patch: Zyx = (1, 572, 572)
+    """Voxels (z, y, x) of a patch: what the network sees. The network's input sizes are listed by
+    `unet-core describe`."""
+
+    normalise: Literal["mean_std", "percentile", "none"] = "mean_std"
+    """Intensities from statistics of the whole volume. mean_std: mean 0, deviation 1. percentile:
+    percentiles 0.5 and 99.5 become 0 and 1. none: divided by the type's range."""
+
+    elastic_sd_px: float = 10.0
+    """Standard deviation (pixels) of the random displacements at the nodes; 0: no bending."""
+
+    elastic_nodes: int = 3
+    """Nodes per in-plane axis of the displacement grid; corners included."""
+
+    symmetries: bool = True
+    """Draw one of the eight flips and quarter turns of the section."""
+
+    rotation: bool = False
+    """Draw a rotation by any angle besides."""
+
+    contrast: float = 0.1
+    """Intensities are multiplied by 1 +- this, drawn uniformly per patch."""
+
+    brightness: float = 0.1
+    """Intensities are shifted by +- this (after normalising), drawn uniformly per patch."""
+
+    noise_sd: float = 0.0
+    """Standard deviation of Gaussian noise added per voxel (after normalising)."""
+
+    border_bias: float = 0.0
+    """Chance (0 to 1) that a patch is centred on a voxel of the border class instead of anywhere;
+    for volumes where borders or objects are rare."""
+
+    shard_patches: int = 16
+    """Patches in one file of the bank, and in one block of work."""
+
+    def __post_init__(self) -> None:
+        if min(self.patches, self.validation_patches, self.shard_patches, *self.patch) < 1:
+            raise ConfigError(
+                "augment.patches, augment.validation_patches, augment.shard_patches and "
+                f"augment.patch must be >= 1, got {self.patches}, {self.validation_patches}, "
+                f"{self.shard_patches} and {self.patch}"
+            )
+        if self.elastic_sd_px < 0 or self.noise_sd < 0:
+            raise ConfigError(
+                "augment.elastic_sd_px and augment.noise_sd must be >= 0, got "
+                f"{self.elastic_sd_px} and {self.noise_sd}; 0 turns either off"
+            )
+        if self.elastic_nodes < 2:
+            raise ConfigError(f"augment.elastic_nodes must be >= 2, got {self.elastic_nodes}")
+        if not (0 <= self.contrast < 1 and self.brightness >= 0 and 0 <= self.border_bias <= 1):
+            raise ConfigError(
+                "augment.contrast must be in [0, 1), augment.brightness >= 0 and "
+                f"augment.border_bias in [0, 1], got {self.contrast}, {self.brightness} and "
+                f"{self.border_bias}"
+            )

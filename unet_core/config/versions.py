@@ -1,0 +1,19 @@
+"""The version of what each stage computes.
+
+Raise a stage's number when a change of code can change its results: the number is part of the
+settings that Snakemake compares and of every fingerprint, so stale results are made anew.
+`tests/workflow/test_code_lock.py` fails when the code changed and nobody decided.
+"""
+
+RESULT_VERSION = {
+    "convert": 1,
+    "weights": 1,
+    "augment": 1,
+    "train": 1,
+    "infer": 1,
+    "calibrate": 1,
+    "stitch": 1,
+    "score": 1,
+    "montage": 1,
+    "report": 1,
+}

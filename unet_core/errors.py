@@ -1,0 +1,49 @@
+"""Every refusal the package makes.
+
+    UNetCoreError
+    ├── ConfigError       a setting or a row of the volume sheet is wrong
+    ├── RawFormatError    a file of the user's cannot be read as a volume
+    ├── StoreError        a zarr store of ours is missing, partial or not what was expected
+    ├── PlanError         the work cannot be cut or does not fit the memory given
+    ├── CheckpointError   a checkpoint is not what it should be
+    ├── BlockError        blocks failed after retries; the others are finished and kept
+    └── Interrupted       the job was asked to end; what is finished is kept
+
+Messages say what was given, what is needed and what to do.
+"""
+
+
+class UNetCoreError(Exception):
+    """Base of all; `unet-core` prints its message without a traceback and exits 1."""
+
+    exit_code = 1
+
+
+class ConfigError(UNetCoreError, ValueError):
+    """A setting or a row of the volume sheet is wrong."""
+
+
+class RawFormatError(UNetCoreError):
+    """A file of the user's cannot be read as a volume."""
+
+
+class StoreError(UNetCoreError):
+    """A zarr store of ours is missing, partial or not what was expected."""
+
+
+class PlanError(UNetCoreError):
+    """The work cannot be cut as asked, or does not fit the memory given."""
+
+
+class CheckpointError(UNetCoreError):
+    """A checkpoint is not what it should be."""
+
+
+class BlockError(UNetCoreError):
+    """Blocks failed after retries; the others are finished and kept."""
+
+
+class Interrupted(UNetCoreError):
+    """The job was asked to end (SIGTERM, SIGINT); what is finished is kept."""
+
+    exit_code = 143
