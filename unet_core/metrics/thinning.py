@@ -1,0 +1,146 @@
+"""Objects of a section with borders thinned to about one pixel, by the exact rule of ISBI 2012."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Labels2d = npt.NDArray[np.int32]
+Mask2d = npt.NDArray[np.bool_]
+
+
+def components(values: npt.NDArray[Any]) -> Labels2d:
+    """4-connected components of equal non-zero value in a section.
+
+    Parameters
+    ----------
+    values : (y, x) integers or bool
+
+    Returns
+    -------
+    (y, x) int32
+        1..n in raster order of the first pixel; 0 where `values` is 0.
+    """
+    return _components(np.ascontiguousarray(values))  # type: ignore[no-any-return]
+
+
+def thin_borders(inside: Mask2d) -> Labels2d:
+    """Grow the objects of a section over the borders between them, until about 1 px is left.
+
+    The 4-connected components are grown in one pass of a first-in-first-out queue; a pixel that
+    two of them reach becomes a dam. The order is that of the challenge's own program (columns
+    outer at the start; neighbours left, up, right, down), so scores are the same to the last bit.
+
+    Parameters
+    ----------
+    inside : (y, x) bool
+        Interior of the objects. If there is none, the whole section is one object.
+
+    Returns
+    -------
+    (y, x) int32
+        Ids 1..n; 0 on the dams.
+    """
+    if inside.size and not inside.any():
+        return np.ones(inside.shape, np.int32)
+    labels = components(inside)
+    _grow(labels)
+    return labels
+
+
+@njit(cache=True)
+def _root(parent: Any, node: int) -> int:
+    while parent[node] != node:
+        parent[node] = parent[parent[node]]
+        node = parent[node]
+    return node
+
+
+@njit(cache=True)
+def _components(values: Any) -> Any:
+    height, width = values.shape
+    labels = np.zeros((height, width), np.int32)
+    # A new provisional id needs a pixel whose left neighbour differs, or is 0.
+    parent = np.zeros(height * width + 1, np.int32)
+    n = 0
+    for y in range(height):
+        for x in range(width):
+            value = values[y, x]
+            if value == 0:
+                continue
+            left = labels[y, x - 1] if x > 0 and values[y, x - 1] == value else 0
+            up = labels[y - 1, x] if y > 0 and values[y - 1, x] == value else 0
+            if left == 0 and up == 0:
+                n += 1
+                parent[n] = n
+                labels[y, x] = n
+            elif left == 0 or up == 0 or left == up:
+                labels[y, x] = max(left, up)
+            else:
+                a, b = _root(parent, left), _root(parent, up)
+                # The smaller id was seen first: the root stays the first in raster order.
+                parent[max(a, b)] = min(a, b)
+                labels[y, x] = min(a, b)
+    final = np.zeros(n + 1, np.int32)
+    count = 0
+    for i in range(1, n + 1):
+        root = _root(parent, i)
+        if root == i:
+            count += 1
+            final[i] = count
+        else:
+            final[i] = final[root]
+    for y in range(height):
+        for x in range(width):
+            labels[y, x] = final[labels[y, x]]
+    return labels
+
+
+@njit(cache=True)
+def _grow(labels: Any) -> None:
+    """Flood the zeros of `labels` in place; ids must be > 0, dams end as 0."""
+    height, width = labels.shape
+    untouched, waiting, dam = 0, -1, -2
+    steps = ((0, -1), (-1, 0), (0, 1), (1, 0))
+    queue = np.empty((height * width, 2), np.int32)
+    end = 0
+    for x in range(width):
+        for y in range(height):
+            if labels[y, x] != untouched:
+                continue
+            for dy, dx in steps:
+                v, u = y + dy, x + dx
+                if 0 <= v < height and 0 <= u < width and labels[v, u] > 0:
+                    labels[y, x] = waiting
+                    queue[end, 0], queue[end, 1] = y, x
+                    end += 1
+                    break
+    start = 0
+    while start < end:
+        y, x = queue[start, 0], queue[start, 1]
+        start += 1
+        own = waiting
+        from_dam = False
+        for dy, dx in steps:
+            v, u = y + dy, x + dx
+            if v < 0 or u < 0 or v >= height or u >= width:
+                continue
+            other = labels[v, u]
+            if other > 0:
+                # A dam that was only inherited gives way to a label.
+                if own == waiting or (own == dam and from_dam):
+                    own = other
+                elif own > 0 and own != other:
+                    own, from_dam = dam, False
+            elif other == dam:
+                if own == waiting:
+                    own, from_dam = dam, True
+            elif other == untouched:
+                labels[v, u] = waiting
+                queue[end, 0], queue[end, 1] = v, u
+                end += 1
+        labels[y, x] = own
+    for y in range(height):
+        for x in range(width):
+            labels[y, x] = max(labels[y, x], 0)
