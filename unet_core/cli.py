@@ -18,7 +18,6 @@ from unet_core.config import (
     ConvertConfig,
     InferConfig,
     ObjectsConfig,
-    ReportConfig,
     Resources,
     ScoreConfig,
     StitchConfig,
@@ -205,7 +204,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--memory-mb", type=int, help="memory, MB (default: the machine's)")
         return command
 
-    add = stage("convert", _convert, "Any raw format to a sharded, multiscale OME-Zarr store.").add_argument
+    add = stage(
+        "convert", _convert, "Any raw format to a sharded, multiscale OME-Zarr store."
+    ).add_argument
     add("--raw", required=True, help="file, folder, or glob of a series; FILE.h5::DATASET")
     add("--truth", action="store_true", help="the file holds labels, not intensities")
 
@@ -225,11 +226,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--raw", type=_store, required=True)
     add("--checkpoint", type=Path, required=True)
 
-    add = stage("calibrate", _calibrate, "Choose how objects are made, on validation volumes.").add_argument
+    add = stage(
+        "calibrate", _calibrate, "Choose how objects are made, on validation volumes."
+    ).add_argument
     add("--probabilities", type=_store, nargs="+", required=True)
     add("--truth", type=_store, nargs="+", required=True)
 
-    add = stage("stitch", _stitch, "Probabilities to one id per object over all blocks.").add_argument
+    add = stage(
+        "stitch", _stitch, "Probabilities to one id per object over all blocks."
+    ).add_argument
     add("--probabilities", type=_store, required=True)
     add("--calibration", type=Path, help="file of `unet-core calibrate`")
 

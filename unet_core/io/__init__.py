@@ -1,1 +1,1 @@
-"""TODO."""
+"""Files in and out: raw formats, zarr stores, the ledger."""

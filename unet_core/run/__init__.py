@@ -1,1 +1,1 @@
-"""TODO."""
+"""Crew: dask workers over the blocks of one job."""

@@ -1,0 +1,169 @@
+"""Sharded zarr arrays: create, read beyond the edge, write whole shards. The one place for it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BloscCodec, ZstdCodec
+
+from unet_core.errors import StoreError
+from unet_core.geometry import Box, Zyx, whole_shards
+from unet_core.provenance import digest_of
+
+Array = npt.NDArray[Any]
+ZarrArray: TypeAlias = "zarr.Array[Any]"
+Codec = Literal["zstd", "lz4", "none"]
+
+_AXES = {3: "zyx", 4: "czyx", 5: "nczyx"}
+
+
+def open_level(store: Path, level: int | str = 0, *, mode: Literal["r", "r+"] = "r") -> ZarrArray:
+    """The array `level` of a store, finished or still growing.
+
+    Raises
+    ------
+    StoreError
+        If there is no such array.
+    """
+    try:
+        return zarr.open_array(store / str(level), mode=mode)
+    except FileNotFoundError:
+        raise StoreError(
+            f"{store} has no array {str(level)!r}; rerun the stage that makes {store.name}"
+        ) from None
+
+
+def create_array(
+    store: Path,
+    name: str,
+    *,
+    shape: Sequence[int],
+    dtype: npt.DTypeLike,
+    chunk: Sequence[int],
+    shard: Sequence[int],
+    codec: Codec = "zstd",
+    axes: str | None = None,
+) -> ZarrArray:
+    """Create `store/name`, or open it where a run that died has left it.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x), (c, z, y, x) or (n, c, z, y, x).
+    chunk, shard
+        Per axis, or (z, y, x) alone: then an axis before z has chunks of 1 and shards of all.
+        Clipped to the shape, so that a small volume is not padded to a large shard.
+    axes
+        Names of the axes, one letter each; default by their number: zyx, czyx, nczyx.
+    """
+    chunk, shard = _fit(shape, chunk, shard)
+    compressors: Any = {
+        "zstd": [ZstdCodec(level=1)],
+        "lz4": [BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
+        "none": None,
+    }[codec]
+    if (store / name / "zarr.json").exists():
+        return open_level(store, name, mode="r+")
+    return zarr.create_array(
+        str(store / name),
+        shape=tuple(shape),
+        dtype=dtype,
+        chunks=tuple(chunk),
+        shards=tuple(shard),
+        compressors=compressors,
+        fill_value=0,
+        dimension_names=list(axes or _AXES[len(shape)]),
+    )
+
+
+def shard_of(array: ZarrArray) -> Zyx:
+    """Voxels (z, y, x) of one file of `array`: the block of work of who writes it."""
+    z, y, x = (array.shards or array.chunks)[-3:]
+    return z, y, x
+
+
+def chunk_of(array: ZarrArray) -> Zyx:
+    """Voxels (z, y, x) that `array` compresses together."""
+    z, y, x = array.chunks[-3:]
+    return z, y, x
+
+
+def read(array: ZarrArray, box: Box) -> Array:
+    """The voxels of `box`, which lies in the volume: (..., z, y, x)."""
+    return np.asarray(array[(..., *box.slices)])
+
+
+def read_mirrored(array: ZarrArray, box: Box) -> Array:
+    """The voxels of `box`, mirrored about the outermost voxels where it leaves the volume.
+
+    The edge voxel itself is not repeated; an axis of one voxel repeats it. Boxes may lie several
+    times the volume's size outside.
+    """
+    takes = [
+        _mirror(np.arange(a, b), n)
+        for a, b, n in zip(box.start, box.stop, array.shape[-3:], strict=True)
+    ]
+    lows = [int(take.min()) for take in takes]
+    (z0, y0, x0), (z1, y1, x1) = lows, [int(take.max()) + 1 for take in takes]
+    seen = read(array, Box((z0, y0, x0), (z1, y1, x1)))
+    for axis, (take, low) in enumerate(zip(takes, lows, strict=True), start=-3):
+        if not np.array_equal(take - low, np.arange(seen.shape[axis])):
+            seen = np.take(seen, take - low, axis=axis)
+    return seen
+
+
+def write_block(array: ZarrArray, box: Box, data: Array) -> str:
+    """Write the voxels of `box`, whole shards only, and return their digest.
+
+    Raises
+    ------
+    StoreError
+        If `box` holds part of a shard (two workers would write one file), or `data` is of
+        another shape or type than the array's region.
+    """
+    shard = shard_of(array)
+    z, y, x = array.shape[-3:]
+    if not whole_shards(box, shard=shard, shape=(z, y, x)):
+        raise StoreError(
+            f"block {box.start}..{box.stop} does not hold whole shards {shard} of "
+            f"{array.store_path}: two workers would write one file; cut blocks by shard_of(array)"
+        )
+    wanted = (*array.shape[:-3], *box.shape)
+    if data.shape != wanted or data.dtype != array.dtype:
+        raise StoreError(
+            f"block {box.start} of {array.store_path} takes {wanted} {array.dtype}, got "
+            f"{data.shape} {data.dtype}"
+        )
+    array[(..., *box.slices)] = data
+    return array_digest(data)
+
+
+def array_digest(data: Array) -> str:
+    """Digest of an array's values, shape and type."""
+    header = f"{data.dtype.str}{data.shape}".encode()
+    return digest_of([header, np.ascontiguousarray(data).data.cast("B")])
+
+
+def _mirror(index: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+    if n == 1:
+        return np.zeros_like(index)
+    period = 2 * (n - 1)
+    folded = np.abs(index) % period
+    mirrored: npt.NDArray[np.int64] = np.minimum(folded, period - folded)
+    return mirrored
+
+
+def _fit(
+    shape: Sequence[int], chunk: Sequence[int], shard: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    leading = list(shape[: len(shape) - len(chunk)])
+    chunk = [1] * len(leading) + list(chunk)
+    shard = leading + list(shard)
+    chunk = [min(c, max(1, n)) for c, n in zip(chunk, shape, strict=True)]
+    shard = [
+        min(-(-s // c), -(-max(1, n) // c)) * c for s, c, n in zip(shard, chunk, shape, strict=True)
+    ]
+    return chunk, shard

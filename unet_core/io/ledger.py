@@ -1,0 +1,165 @@
+"""A result that appears whole, and a ledger of what of it is done.
+
+Beside the store `X` stands `X.ledger.jsonl`: first the fingerprint of the work, then one line per
+finished block, appended by the job's own process after the block is on disk. While the group
+`zarr.json` of the store is absent, the result does not exist; it is written last.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from unet_core.io.atomic import write_json, write_text
+from unet_core.provenance import digest_of, fingerprint, plain, versions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Build:
+    """A store being made: what of it is done, and how it is finished."""
+
+    store: Path
+    """Folder of the store; arrays are created in it."""
+
+    scratch: Path
+    """Folder beside the store for files between steps; removed when the store is published."""
+
+    provenance: dict[str, Any]
+    """Stage, fingerprint, settings, inputs and versions, as they will stand in the store."""
+
+    lines: dict[tuple[str, str], dict[str, Any]]
+    """Ledger lines by (step, name)."""
+
+    ledger: IO[str] = field(repr=False)
+
+    def done(self, step: str) -> dict[str, dict[str, Any]]:
+        """Ledger lines of `step` by block name."""
+        return {name: line for (of, name), line in self.lines.items() if of == step}
+
+    def tick(self, step: str, name: str, *, digest: str | None, note: Any) -> None:
+        """Record that block `name` of `step` is on disk."""
+        line = {"step": step, "name": name, "digest": digest, "note": note}
+        self.ledger.write(json.dumps(line, allow_nan=False) + "\n")
+        self.ledger.flush()
+        self.lines[step, name] = line
+
+    def once(self, step: str, function: Callable[[], Any]) -> Any:
+        """Run a global step in this process, or take its note from the ledger."""
+        if (step, "") not in self.lines:
+            self.tick(step, "", digest=None, note=function())
+        return self.lines[step, ""]["note"]
+
+    @property
+    def content(self) -> str:
+        """Digest of all that was written, whatever the order it was written in."""
+        digests = sorted(
+            f"{step} {name} {line['digest']}"
+            for (step, name), line in self.lines.items()
+            if line["digest"] is not None
+        )
+        return digest_of(entry.encode() for entry in digests)
+
+    def publish(self, *, ome: Mapping[str, Any] | None = None, unet: Mapping[str, Any]) -> None:
+        """Make the store appear: write its group `zarr.json`, last and atomically.
+
+        Parameters
+        ----------
+        ome
+            OME-NGFF metadata; None for stores that are no image.
+        unet
+            What later stages read: statistics, counts, kinds.
+        """
+        attributes: dict[str, Any] = {
+            "unet": unet,
+            "provenance": {**self.provenance, "content": self.content},
+        }
+        if ome is not None:
+            attributes["ome"] = ome
+        write_json(
+            self.store / "zarr.json",
+            {"zarr_format": 3, "node_type": "group", "attributes": attributes},
+        )
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+@contextmanager
+def building(
+    store: Path, *, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> Iterator[Build]:
+    """Go on with `store` where the same work was left, or start it anew.
+
+    Parameters
+    ----------
+    store
+        Folder that is written, ``…/raw.ome.zarr``.
+    stage
+        Key of `RESULT_VERSION`.
+    settings
+        Section name to configuration dataclass: all that decides the result.
+    inputs
+        Role to content digest (`io.ngff.content_of`), or to a list of them.
+    """
+    name = fingerprint(stage, settings, inputs)
+    path = store.with_name(store.name + ".ledger.jsonl")
+    scratch = store.with_name(store.name + ".scratch")
+    lines = _read(path, name)
+    if lines is None:
+        if path.exists() or store.exists():
+            log.info("%s was made from other settings or inputs: starting anew", store.name)
+        path.unlink(missing_ok=True)
+        for folder in (store, scratch):
+            _remove(folder)
+        lines = {}
+    (store / "zarr.json").unlink(missing_ok=True)
+    for partial in store.rglob("*.partial"):  # of writes that were killed
+        partial.unlink()
+    store.mkdir(parents=True, exist_ok=True)
+    scratch.mkdir(exist_ok=True)
+    _write(path, name, lines)
+    provenance = {
+        "stage": stage,
+        "fingerprint": name,
+        "settings": plain(settings),
+        "inputs": dict(inputs),
+        "versions": versions(),
+    }
+    with path.open("a", encoding="utf-8") as ledger:
+        yield Build(store, scratch, provenance, lines, ledger)
+
+
+def _read(path: Path, name: str) -> dict[tuple[str, str], dict[str, Any]] | None:
+    """Valid lines of a ledger of the work `name`; None if it is absent or of other work."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    valid: list[dict[str, Any]] = []
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # torn by a kill; the block is done again
+        if isinstance(entry, dict):
+            valid.append(entry)
+    if not valid or valid[0].get("fingerprint") != name:
+        return None
+    return {(e["step"], e["name"]): e for e in valid[1:] if e.keys() >= {"step", "name", "digest"}}
+
+
+def _write(path: Path, name: str, lines: Mapping[tuple[str, str], dict[str, Any]]) -> None:
+    """Write the valid lines anew: a line appended to a torn one would be lost with it."""
+    entries = [{"fingerprint": name}, *lines.values()]
+    write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a store; its marker first, so that what is left after a kill is never taken whole."""
+    (folder / "zarr.json").unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,235 @@
+"""One function over the blocks that are not done yet: the way every blockwise stage runs."""
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+from typing import Any, Protocol, TypeVar
+
+from distributed import Client, Future, wait
+from tqdm import tqdm
+
+from unet_core.config import Resources
+from unet_core.errors import BlockError, Interrupted, PlanError
+from unet_core.io.ledger import Build
+from unet_core.run.cluster import open_client
+
+log = logging.getLogger(__name__)
+
+
+class Named(Protocol):
+    """A unit of work; its name is the same whatever else is in the plan."""
+
+    @property
+    def name(self) -> str:
+        """Unique within a step."""
+        ...
+
+
+Unit = TypeVar("Unit", bound=Named)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a worker hands back once its block is on disk."""
+
+    digest: str | None
+    """Of what was written to the store; None where only scratch was."""
+
+    note: Any = None
+    """Small JSON: counts, sums."""
+
+
+@dataclass
+class Crew:
+    """The workers of one job; started when the first block needs them.
+
+    Use as a context manager. SIGTERM and SIGINT end it politely: blocks under way are finished
+    and recorded, then `Interrupted` is raised.
+    """
+
+    resources: Resources
+    _open: ExitStack = field(default_factory=ExitStack, repr=False)
+    _clients: dict[int, Client] = field(default_factory=dict, repr=False)
+    _ending: bool = False
+
+    def __enter__(self) -> "Crew":
+        self._open.enter_context(_signals(self._end))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    def run(
+        self,
+        build: Build,
+        step: str,
+        work: Callable[[Unit], Done],
+        blocks: Sequence[Unit],
+        *,
+        need_mb: float = 0,
+    ) -> list[Any]:
+        """Run `work` on every block of `step` that the ledger has no line of.
+
+        Parameters
+        ----------
+        build
+            The store being made; its ledger gets one line per finished block.
+        work
+            Module-level function (or partial of one); runs in a worker, returns when its block
+            is on disk.
+        need_mb
+            Memory of one worker with one block, MB; fewer workers are started where the job's
+            memory would not hold them all.
+
+        Returns
+        -------
+        list
+            Notes of all blocks, in the order of `blocks`.
+
+        Raises
+        ------
+        PlanError
+            If not even one block fits the memory.
+        BlockError
+            If blocks failed; the others are finished and kept.
+        Interrupted
+            If the job was asked to end.
+        """
+        done = build.done(step)
+        todo = [block for block in blocks if block.name not in done]
+        log.info("%s: resumed %d, computed %d", step, len(blocks) - len(todo), len(todo))
+        if todo:
+            client = self._client(self._workers(need_mb, len(todo)))
+            self._work_off(client, build, step, work, todo)
+        lines = build.done(step)
+        return [lines[block.name]["note"] for block in blocks]
+
+    def _work_off(
+        self,
+        client: Client,
+        build: Build,
+        step: str,
+        work: Callable[[Unit], Done],
+        todo: Sequence[Unit],
+    ) -> None:
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        waiting = iter(todo)
+        running: dict[Future, str] = {}
+        failures: dict[str, BaseException] = {}
+        stop = False
+        with _progress(step, len(todo)) as advance:
+            while True:
+                stop = stop or self._ending or len(failures) > _TOLERATED_FAILURES
+                while not stop and len(running) < 2 * workers:
+                    if (block := next(waiting, None)) is None:
+                        break
+                    running[client.submit(work, block, pure=False)] = block.name
+                if not running:
+                    break
+                for future in _finished(running):
+                    name = running.pop(future)
+                    if (error := future.exception()) is not None:
+                        failures[name] = error
+                        continue
+                    result: Done = future.result()
+                    build.tick(step, name, digest=result.digest, note=result.note)
+                    advance()
+        if failures:
+            raise BlockError(_told(step, failures)) from next(iter(failures.values()))
+        if self._ending:
+            raise Interrupted(
+                f"asked to end during {step}: {len(build.done(step))} blocks are finished and "
+                "kept; the same command goes on from there"
+            )
+
+    def _workers(self, need_mb: float, blocks: int) -> int:
+        wanted = self.resources.gpus or self.resources.threads
+        given = self.resources.memory_mb
+        if given and need_mb:
+            fitting = int(given // need_mb)
+            if fitting < 1:
+                raise PlanError(
+                    f"one block needs about {need_mb:.0f} MB, the job has {given} MB; give it "
+                    "more memory (mem_mb), or make convert.shard or infer.tile_px smaller"
+                )
+            wanted = min(wanted, fitting)
+        return max(1, min(wanted, blocks))
+
+    def _client(self, workers: int) -> Client:
+        """A client with that many workers; one already open serves if it has as many or more."""
+        for size, client in self._clients.items():
+            if size >= workers:
+                return client
+        client = self._open.enter_context(open_client(self.resources, workers=workers))
+        self._clients[workers] = client
+        return client
+
+    def _end(self) -> None:
+        self._ending = True
+
+
+_TOLERATED_FAILURES = 3
+"""Failed blocks after which no further one is begun."""
+
+
+def _finished(running: dict[Future, str]) -> list[Future]:
+    """Futures that ended; waits at most half a second, so that signals are seen."""
+    try:
+        return list(wait(list(running), timeout=0.5, return_when="FIRST_COMPLETED").done)
+    except TimeoutError:
+        return []
+
+
+def _told(step: str, failures: dict[str, BaseException]) -> str:
+    first = next(iter(failures))
+    return (
+        f"{step}: {len(failures)} block(s) failed: {', '.join(failures)} (first voxel z-y-x); "
+        f"block {first}: {type(failures[first]).__name__}: {failures[first]}; finished blocks "
+        "are kept: mend the cause and run the same command again"
+    )
+
+
+@contextmanager
+def _signals(end: Callable[[], None]) -> Iterator[None]:
+    def handle(number: int, frame: FrameType | None) -> None:
+        log.warning("%s: finishing the blocks under way", signal.Signals(number).name)
+        end()
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(step: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, else a line every ten seconds."""
+    if sys.stderr.isatty():
+        with tqdm(total=total, desc=step, unit="block") as bar:
+            yield lambda: bar.update() and None
+        return
+    began = told = time.monotonic()
+    count = 0
+
+    def advance() -> None:
+        nonlocal count, told
+        count += 1
+        now = time.monotonic()
+        if now - told > 10 or count == total:
+            told = now
+            left = (now - began) / count * (total - count)
+            log.info("%s: %d of %d blocks, %.0f s left", step, count, total, left)
+
+    yield advance
