@@ -1,5 +1,7 @@
 """Settings of the network, of its training and of inference."""
 
+from collections.abc import Iterator
+from itertools import count
 from typing import Literal
 
 from pydantic.dataclasses import dataclass
@@ -40,11 +42,11 @@ class UNetConfig:
     """After each convolution; leaky: slope 0.1."""
 
     up: Literal["transposed", "nearest", "bilinear"] = "transposed"
-    """Up-sampling by 2: transposed 2x2 convolution, or interpolation followed by a 1x1
-    convolution."""
+    """Up-sampling by 2: transposed 2x2 convolution, or a 1x1 convolution and interpolation."""
 
     dropout: float = 0.5
-    """Chance of a unit to be dropped at the end of the contracting path, in training."""
+    """Chance of a unit to be dropped at the end of the contracting path (after the deepest
+    block), in training."""
 
     def __post_init__(self) -> None:
         low = {
@@ -63,6 +65,71 @@ class UNetConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout must be in [0, 1), got {self.dropout}")
+
+    @property
+    def stride_px(self) -> int:
+        """2^depth: the network commutes with shifts by multiples of this, and with no others."""
+        return int(2**self.depth)
+
+    @property
+    def valid_halo_px(self) -> int:
+        """Voxels per side that the network loses when it is run without padding.
+
+        ``c (3 * 2^d - 2)`` for d poolings and c convolutions of 3 voxels per block; bilinear
+        up-sampling loses one voxel more per side and level: ``2^d - 1``.
+        """
+        lost = self.convolutions * (3 * self.stride_px - 2)
+        return lost + (self.stride_px - 1 if self.up == "bilinear" else 0)
+
+    @property
+    def tile_halo_px(self) -> int:
+        """Voxels per side to read around a tile that starts and ends on multiples of stride_px.
+
+        Read so and run without padding, the network yields the tile and a few voxels per side
+        more, to be cropped: the pooling grid then is that of the whole volume seen at once,
+        which is the grid of a zero-padded network too.
+        """
+        beyond = self.convolutions + (1 if self.up == "bilinear" else 0)
+        return self.valid_halo_px + beyond % self.stride_px
+
+    @property
+    def halo_px(self) -> int:
+        """Voxels per side that a tile's result depends on.
+
+        valid: what the network loses. same: the least multiple of stride_px at which tiles on
+        multiples of stride_px agree exactly with the whole volume.
+        """
+        if self.padding == "valid":
+            return self.valid_halo_px
+        return -(-self.tile_halo_px // self.stride_px) * self.stride_px
+
+    @property
+    def is_local(self) -> bool:
+        """Nothing beyond halo_px changes a result; not so where the tile's mean enters."""
+        return self.norm in ("none", "batch")
+
+    def input_sizes(self) -> Iterator[int]:
+        """Sizes per axis that the network accepts, rising without end."""
+        if self.padding == "same":
+            yield from count(self.stride_px, self.stride_px)
+        # s = 2^d b + 2c (2^(d+1) - 1), b voxels at the bottom, as long as an output is left
+        least = self.stride_px + 2 * self.convolutions * (2 * self.stride_px - 1)
+        yield from (s for s in count(least, self.stride_px) if s > 2 * self.valid_halo_px)
+
+    def output_size(self, size: int) -> int:
+        """Voxels per axis that `size` voxels yield; ConfigError where `size` is not accepted."""
+        if size != (nearest := self.nearest_input_size(size)):
+            raise ConfigError(
+                f"the network does not accept {size} voxels per axis; the nearest size it does: "
+                f"{nearest} (`unet-core describe` lists them)"
+            )
+        return size if self.padding == "same" else size - 2 * self.valid_halo_px
+
+    def nearest_input_size(self, size: int) -> int:
+        """The accepted size that is closest to `size`; of two equally close, the larger."""
+        least = next(self.input_sizes())
+        steps = (2 * (size - least) + self.stride_px) // (2 * self.stride_px)
+        return least + max(steps, 0) * self.stride_px
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,0 +1,104 @@
+"""The published network's numbers, and arithmetic that holds for all networks."""
+
+from itertools import islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_core.config import UNetConfig
+from unet_core.config.shape import (
+    activation_mb,
+    convolutions,
+    layers,
+    multiply_adds,
+    multiply_adds_per_voxel,
+    parameters,
+)
+from unet_core.errors import ConfigError
+
+PAPER = UNetConfig()
+
+networks = st.builds(
+    UNetConfig,
+    depth=st.integers(1, 5),
+    convolutions=st.integers(1, 3),
+    padding=st.sampled_from(["valid", "same"]),
+    up=st.sampled_from(["transposed", "nearest", "bilinear"]),
+    dimensions=st.sampled_from([2, 3]),
+)
+
+
+@given(model=networks, k=st.integers(0, 20))
+@settings(deadline=None, max_examples=50)
+def test_accepted_sizes_are_accepted_and_give_the_size_of_the_last_layer(
+    model: UNetConfig, k: int
+) -> None:
+    size = next(islice(model.input_sizes(), k, None))
+    assert model.nearest_input_size(size) == size
+    assert [layer.size for layer in layers(model, size)][-1] == model.output_size(size) > 0
+    assert all(layer.size > 0 for layer in layers(model, size))
+
+
+@given(model=networks, size=st.integers(-5, 600))
+@settings(deadline=None, max_examples=50)
+def test_the_nearest_size_is_nearest(model: UNetConfig, size: int) -> None:
+    sizes = list(islice(model.input_sizes(), 400))
+    assert min(abs(s - size) for s in sizes) == abs(model.nearest_input_size(size) - size)
+
+
+@given(model=networks, tiles=st.integers(1, 8))
+@settings(deadline=None, max_examples=50)
+def test_a_tile_with_its_halo_has_an_accepted_size_and_covers_the_tile(
+    model: UNetConfig, tiles: int
+) -> None:
+    valid = UNetConfig(depth=model.depth, convolutions=model.convolutions, up=model.up)
+    size = tiles * valid.stride_px + 2 * valid.tile_halo_px
+    if size > 2 * valid.valid_halo_px and size >= next(valid.input_sizes()):
+        beyond = valid.output_size(size) - tiles * valid.stride_px
+        assert beyond >= 0
+        assert beyond % 2 == 0
+
+
+def test_the_network_of_the_paper() -> None:
+    assert parameters(PAPER) == 31_030_658
+    assert convolutions(PAPER) == 23
+    assert PAPER.output_size(572) == 388
+    assert (PAPER.halo_px, PAPER.stride_px, PAPER.tile_halo_px) == (92, 16, 94)
+    assert list(islice(PAPER.input_sizes(), 3)) == [188, 204, 220]
+    assert parameters(UNetConfig(channels=3, classes=4)) == 31_030_593 + 65 * 3 + 576 * 2
+
+
+def test_work_of_the_paper_s_network() -> None:
+    assert multiply_adds(PAPER, 572) / 1e9 == pytest.approx(150.43, abs=0.005)
+    for size, per_voxel in ((572, 999_232), (1020, 847_565), (3068, 765_151)):
+        assert multiply_adds_per_voxel(PAPER, size) == pytest.approx(per_voxel, abs=0.5)
+    assert multiply_adds_per_voxel(UNetConfig(padding="same"), 576) == 733_888
+
+
+def test_a_padded_network_with_batch_normalisation() -> None:
+    assert parameters(UNetConfig(padding="same", norm="batch")) == 31_036_546
+
+
+@pytest.mark.parametrize(
+    ("up", "depth", "halo"),
+    [
+        ("transposed", 3, 48),
+        ("nearest", 4, 96),
+        ("transposed", 5, 192),
+        ("bilinear", 4, 112),
+    ],
+)
+def test_the_seam_of_a_padded_network_is_exact_from(up: str, depth: int, halo: int) -> None:
+    assert UNetConfig(padding="same", up=up, depth=depth).halo_px == halo  # type: ignore[arg-type]
+
+
+def test_memory_of_one_pass_is_that_which_was_measured() -> None:
+    assert activation_mb(UNetConfig(), 2108, bytes_per_value=4) == pytest.approx(3990, rel=0.01)
+
+
+def test_a_refused_size_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"does not accept 512 .* 508"):
+        PAPER.output_size(512)
+    with pytest.raises(ConfigError, match="nearest size it does: 188"):
+        PAPER.output_size(100)

@@ -1,0 +1,167 @@
+"""What a result depends on, and what it must not depend on, in float64."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from unet_core.config import UNetConfig
+from unet_core.config.shape import parameters
+from unet_core.net.unet import UNet, initialise
+
+UPS = ("transposed", "nearest", "bilinear")
+CASES = [
+    (2, up, padding, depth, convolutions)
+    for up, padding in itertools.product(UPS, ("valid", "same"))
+    for depth, convolutions in ((1, 2), (2, 2), (3, 2), (2, 1), (1, 3))
+] + [(3, up, padding, 1, 2) for up, padding in itertools.product(UPS, ("valid", "same"))]
+
+
+def network(dimensions: int, up: str, padding: str, depth: int, convolutions: int) -> UNet:
+    config = UNetConfig(
+        dimensions=dimensions,  # type: ignore[arg-type]
+        up=up,  # type: ignore[arg-type]
+        padding=padding,  # type: ignore[arg-type]
+        depth=depth,
+        convolutions=convolutions,
+        width=3,
+        channels=2,
+        activation="leaky_relu",  # no dead units: what could matter does
+    )
+    return initialise(UNet(config), seed=1).double().eval()
+
+
+def noise(model: UNet, size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(7)
+    shape = [1, model.config.channels, *[size] * model.config.dimensions]
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def along_y(x: Tensor, start: int, stop: int) -> Tensor:
+    return x.narrow(-2, start, stop - start)
+
+
+def equal(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.inference_mode()
+def test_a_tile_with_its_halo_equals_the_whole_and_one_voxel_less_does_not(case: tuple) -> None:
+    model = network(*case)
+    config, step = model.config, model.config.stride_px
+    halo = config.halo_px
+    if config.padding == "same":
+        size = -(-(4 * halo + 2 * step) // step) * step
+        x = noise(model, size) if config.dimensions == 2 else noise(model, 2 * halo + 2 * step)
+    else:
+        x = noise(model, config.nearest_input_size(2 * halo + 4 * step) + step)
+    whole = model(x)
+
+    if config.padding == "valid":
+        tile = model(along_y(x, step, x.shape[-2]))
+        assert equal(tile, along_y(whole, step, whole.shape[-2]))
+        # the first voxel of the halo reaches the first voxel of the result
+        changed = x.clone()
+        changed[..., 0, :] += 10
+        assert not equal(along_y(model(changed), 0, 1), along_y(whole, 0, 1))
+        return
+    tile = model(along_y(x, step, x.shape[-2]))
+    kept = along_y(tile, halo, tile.shape[-2])
+    assert equal(kept, along_y(whole, step + halo, x.shape[-2]))
+    assert not equal(along_y(tile, halo - step, halo), along_y(whole, halo, step + halo))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[2] == "same"])
+@torch.inference_mode()
+def test_a_padded_network_run_without_padding_gives_the_same_inside(case: tuple) -> None:
+    model = network(*case)
+    config, step = model.config, model.config.stride_px
+    around, length = config.tile_halo_px, step * 2
+    x = noise(model, 2 * config.halo_px + length)
+    inside = config.halo_px
+    start = inside - around
+    seen = x
+    for axis in range(2, x.ndim):
+        seen = seen.narrow(axis, start, length + 2 * around)
+    valid = model.as_valid()
+    result = valid(seen)
+    beyond = (result.shape[-1] - length) // 2
+    expected = model(x)
+    for axis in range(2, x.ndim):
+        result = result.narrow(axis, beyond, length)
+        expected = expected.narrow(axis, inside, length)
+    assert equal(result, expected)
+    assert next(valid.parameters()).data_ptr() == next(model.parameters()).data_ptr()
+
+
+@pytest.mark.parametrize("up", UPS)
+@torch.inference_mode()
+def test_two_tiles_on_the_grid_make_the_whole_and_off_the_grid_do_not(up: str) -> None:
+    model = network(2, up, "valid", 3, 2)
+    config = model.config
+    around, tile = config.tile_halo_px, 2 * config.stride_px
+    x = noise(model, 2 * tile + 2 * around)
+    beyond = (config.output_size(tile + 2 * around) - tile) // 2
+
+    def run(start: int, length: int) -> Tensor:
+        result = model(along_y(x, start, start + length + 2 * around))
+        return along_y(result, beyond, beyond + length)
+
+    whole = run(0, 2 * tile)
+    assert equal(torch.cat([run(0, tile), run(tile, tile)], dim=-2), whole)
+    shifted = run(4, tile)
+    assert not torch.allclose(shifted, along_y(whole, 4, 4 + tile), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("up", "norm", "dimensions"),
+    list(itertools.product(UPS, ("none", "batch", "instance", "group"), (2, 3))),
+)
+def test_parameters_and_sizes_are_those_of_the_network(up: str, norm: str, dimensions: int) -> None:
+    for padding in ("valid", "same"):
+        config = UNetConfig(
+            dimensions=dimensions,
+            up=up,
+            norm=norm,
+            padding=padding,
+            width=8,
+            depth=2,
+            classes=3,  # type: ignore[arg-type]
+        )
+        size = config.nearest_input_size(60)
+        with torch.device("meta"):
+            model = UNet(config)
+            result = model(torch.zeros(1, 1, *[size] * dimensions))
+        assert sum(p.numel() for p in model.parameters()) == parameters(config)
+        assert result.shape == (1, 3, *[config.output_size(size)] * dimensions)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@torch.inference_mode()
+def test_folding_the_normalisation_changes_nothing(padding: str) -> None:
+    config = UNetConfig(norm="batch", padding=padding, width=4, depth=2)  # type: ignore[arg-type]
+    model = initialise(UNet(config), seed=0).double()
+    x = noise(model, config.nearest_input_size(60))
+    for _ in range(3):
+        model(x)
+    model.eval()
+    folded = model.folded()
+    assert folded.config.norm == "none"
+    assert equal(folded(x), model(x))
+
+
+def test_weights_have_the_deviation_of_the_paper() -> None:
+    model = initialise(UNet(UNetConfig(width=16, depth=2)), seed=3)
+    weight = model.decoder[0][0].weight  # 64 channels of 3x3: N = 576
+    assert weight.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.02)
+    assert all((p == 0).all() for name, p in model.named_parameters() if name.endswith("bias"))
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    model = initialise(UNet(UNetConfig(width=4, depth=1, dropout=0.5)), seed=0)
+    x = torch.ones(1, 1, 20, 20)
+    assert not torch.equal(model(x), model(x))
+    model.eval()
+    assert torch.equal(model(x), model(x))

@@ -1,0 +1,101 @@
+"""What a network consists of and costs: arithmetic on its settings, without torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from unet_core.config.model import UNetConfig
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution of a network."""
+
+    taps: int
+    """Voxels along one axis of the input that one output voxel is computed from."""
+
+    stored: int
+    """Voxels along one axis of the kernel; larger than taps in a transposed convolution."""
+
+    inputs: int
+    """Feature channels it reads."""
+
+    outputs: int
+    """Feature channels it makes."""
+
+    level: int
+    """Pooling steps above it."""
+
+    normed: bool
+    """It is followed by a normalisation, which has a scale and a shift per channel."""
+
+    size: int
+    """Voxels per axis of its result."""
+
+
+def layers(model: UNetConfig, size: int) -> Iterator[Convolution]:
+    """All convolutions of `model` in the order they are computed on `size` voxels per axis."""
+    model.output_size(size)
+    normed, loss = model.norm != "none", 2 if model.padding == "valid" else 0
+
+    def block(inputs: int, level: int, size: int) -> Iterator[Convolution]:
+        outputs = model.width * 2**level
+        for i in range(model.convolutions):
+            size -= loss
+            yield Convolution(3, 3, outputs if i else inputs, outputs, level, normed, size)
+
+    inputs = model.channels
+    for level in range(model.depth + 1):
+        size //= 2 if level else 1
+        yield from block(inputs, level, size)
+        inputs, size = model.width * 2**level, size - loss * model.convolutions
+    for level in reversed(range(model.depth)):
+        outputs = model.width * 2**level
+        if model.up == "transposed":
+            yield Convolution(1, 2, 2 * outputs, outputs, level, False, 2 * size)
+        else:
+            yield Convolution(1, 1, 2 * outputs, outputs, level + 1, False, size)
+        size = 2 * size - (loss if model.up == "bilinear" else 0)
+        yield from block(2 * outputs, level, size)
+        size -= loss * model.convolutions
+    yield Convolution(1, 1, model.width, model.classes, 0, False, size)
+
+
+def parameters(model: UNetConfig) -> int:
+    """Numbers that training adjusts."""
+    size = next(model.input_sizes())
+    # A convolution before a normalisation has no bias: the normalisation would remove it.
+    return sum(
+        layer.stored**model.dimensions * layer.inputs * layer.outputs
+        + layer.outputs * (2 if layer.normed else 1)
+        for layer in layers(model, size)
+    )
+
+
+def convolutions(model: UNetConfig) -> int:
+    """Convolutions of the network, transposed ones and the head included."""
+    return sum(1 for _ in layers(model, next(model.input_sizes())))
+
+
+def multiply_adds(model: UNetConfig, size: int) -> int:
+    """Multiplications (each with one addition) of one pass over `size` voxels per axis."""
+    return sum(
+        (layer.taps * layer.size) ** model.dimensions * layer.inputs * layer.outputs
+        for layer in layers(model, size)
+    )
+
+
+def multiply_adds_per_voxel(model: UNetConfig, size: int) -> float:
+    """Multiply-adds per output voxel of one pass over `size` voxels per axis."""
+    return multiply_adds(model, size) / int(model.output_size(size) ** model.dimensions)
+
+
+def activation_mb(model: UNetConfig, size: int, *, bytes_per_value: int) -> float:
+    """Most memory (MB) that the feature maps of one inference pass take at a time.
+
+    It is reached at the finest level, where the skip, the up-sampled map and both side by side
+    are alive; weights and the library's workspace come on top.
+    """
+    loss = 2 * model.convolutions if model.padding == "valid" else 0
+    skip = int((size - loss) ** model.dimensions)
+    joined = int((model.output_size(size) + loss) ** model.dimensions)
+    return model.width * bytes_per_value * (skip + 3 * joined) / 1e6
