@@ -1,6 +1,7 @@
 """Connected components of one block, and what it hands to its neighbours."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cc3d
 import numpy as np
@@ -11,6 +12,7 @@ from unet_core.config.result import Scope
 from unet_core.geometry import Zyx
 
 IdArray = npt.NDArray[np.uint32]
+Number = TypeVar("Number", bound=np.generic)
 IntArray = npt.NDArray[np.int64]
 MaskArray = npt.NDArray[np.bool_] | npt.NDArray[np.uint8]
 
@@ -58,10 +60,10 @@ def label_block(mask: MaskArray, scope: Scope) -> tuple[IdArray, int]:
     if solid.size == 0:
         return np.zeros(solid.shape, np.uint32), 0
     if scope == "volume":
-        labels, count = cc3d.connected_components(
+        found, n = cc3d.connected_components(
             solid, connectivity=6, return_N=True, out_dtype=np.uint32
         )
-        return np.ascontiguousarray(labels), int(count)
+        return np.ascontiguousarray(found).astype(np.uint32, copy=False), int(n)
     labels, count = np.zeros(solid.shape, np.uint32), 0
     for section, out in zip(solid, labels, strict=True):
         found, n = cc3d.connected_components(
@@ -86,7 +88,7 @@ def pieces_of(labels: IdArray, count: int, *, start: Zyx, shape: Zyx, scope: Sco
     return Pieces(first, size, faces_of(labels, scope))
 
 
-def faces_of(values: npt.NDArray[np.generic], scope: Scope) -> dict[str, npt.NDArray[np.generic]]:
+def faces_of(values: npt.NDArray[Number], scope: Scope) -> dict[str, npt.NDArray[Number]]:
     """Copies of the outermost layers of a (z, y, x) block, by side (`FACES`)."""
     return {
         side: np.take(values, -1 if side[1] == "1" else 0, axis="zyx".index(side[0]))
