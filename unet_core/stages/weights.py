@@ -1,0 +1,158 @@
+"""Truth to what the network learns: the class of every voxel and the border weight map."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_core.config import Resources, WeightsConfig
+from unet_core.errors import StoreError
+from unet_core.geometry import Block, Zyx, blocks
+from unet_core.io.arrays import (
+    chunk_of,
+    create_array,
+    open_level,
+    read,
+    shard_of,
+    write_block,
+)
+from unet_core.io.ledger import Build, building
+from unet_core.io.ngff import (
+    attributes_of,
+    content_of,
+    label_image,
+    multiscale,
+    voxel_size_of,
+    write_group,
+)
+from unet_core.ops.boundary import IGNORED_CLASS, target_of_classes, target_of_instances
+from unet_core.ops.weight_map import border_halo, border_term
+from unet_core.provenance import digest_of
+from unet_core.run.crew import Crew, Done
+
+TARGET = "labels/target/0"
+"""Array of the store that holds the class of every voxel."""
+
+
+def compute_weights(config: WeightsConfig, *, truth: Path, out: Path, resources: Resources) -> None:
+    """Write target and border weight map of `truth` to the store `out`.
+
+    `out` gets ``0`` (float32, border term of the loss weight) and ``labels/target/0`` (uint8, class
+    per voxel, 255 ignored); its attribute ``unet`` holds the voxels of each class over the whole
+    volume, from which class weights are balanced without seams. Semantic truth has no border term.
+
+    Raises
+    ------
+    StoreError
+        If `truth` is no finished truth store.
+    """
+    level, kind, size = open_level(truth), _kind_of(truth), voxel_size_of(truth)
+    z_spacing = 2 * size[0] / (size[1] + size[2]) if config.distances == "volume" else None
+    halo = _halo(config, kind, z_spacing)
+    made_from = {"truth": content_of(truth), "kind": kind, "voxel_size_nm": list(size)}
+    with building(out, stage="weights", settings={"weights": config}, inputs=made_from) as build:
+        cut: dict[str, Any] = {
+            "shape": level.shape,
+            "chunk": chunk_of(level),
+            "shard": shard_of(level),
+        }
+        create_array(build.store, "0", dtype="float32", **cut)
+        create_array(build.store, TARGET, dtype="uint8", **cut)
+        work = partial(
+            weigh_block, truth=truth, out=out, config=config, kind=kind, z_spacing=z_spacing
+        )
+        plan = blocks(level.shape, block=shard_of(level), halo=halo)
+        with Crew(resources) as crew:
+            notes = crew.run(build, "weights", work, plan, need_mb=_need_mb(plan))
+        _publish(build, size, {"kind": kind, **_total(notes)})
+
+
+def weigh_block(
+    block: Block,
+    *,
+    truth: Path,
+    out: Path,
+    config: WeightsConfig,
+    kind: str,
+    z_spacing: float | None,
+) -> Done:
+    """Write target and border term of one block; the note counts its voxels by class."""
+    level = open_level(truth)
+    seen = block.read.clip(level.shape)
+    core = block.write.relative_to(seen.start).slices
+    ids = read(level, seen)
+    if kind == "semantic":
+        target = target_of_classes(ids)
+        term = np.zeros(ids.shape, np.float32)
+    else:
+        target = target_of_instances(ids, border_px=config.border_px)
+        term = border_term(
+            ids,
+            target,
+            weight=config.border_weight,
+            sigma_px=config.border_sigma_px,
+            z_spacing=z_spacing,
+        )
+    target, term = target[core], term[core]
+    digests = [
+        write_block(open_level(out, "0", mode="r+"), block.write, term),
+        write_block(open_level(out, TARGET, mode="r+"), block.write, target),
+    ]
+    return Done(digest_of(d.encode() for d in digests), note=_count(target))
+
+
+def _kind_of(truth: Path) -> str:
+    kind = attributes_of(truth)["unet"].get("truth", {}).get("kind")
+    dtype = open_level(truth).dtype
+    if kind not in ("instances", "binary", "semantic") or dtype != np.uint32:
+        raise StoreError(
+            f"{truth} is no truth store (kind {kind!r}, values {dtype}; needed are a kind and "
+            "uint32); make it with `unet-core convert --truth`"
+        )
+    return str(kind)
+
+
+def _halo(config: WeightsConfig, kind: str, z_spacing: float | None) -> Zyx:
+    """Voxels beyond a block on which its target and border term depend."""
+    if kind == "semantic":
+        return (0, 0, 0)
+    drawn = (0, config.border_px, config.border_px)
+    if config.border_weight == 0:
+        return drawn
+    z, y, x = map(max, drawn, border_halo(config.border_sigma_px, z_spacing=z_spacing))
+    return z, y, x
+
+
+def _need_mb(plan: Sequence[Block]) -> float:
+    """A process with its libraries, and ids, distances, labels, term and masks of one block."""
+    return 300 + 60 * max((block.read.size for block in plan), default=0) / 10**6
+
+
+def _count(target: NDArray[np.uint8]) -> dict[str, Any]:
+    counts = np.bincount(target.ravel(), minlength=IGNORED_CLASS + 1)
+    highest = int(np.flatnonzero(counts[:IGNORED_CLASS]).max(initial=1))
+    return {
+        "classes": counts[: highest + 1].tolist(),
+        "ignored": int(counts[IGNORED_CLASS]),
+    }
+
+
+def _total(notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    each = (note["classes"] for note in notes)
+    return {
+        "classes": [sum(counts) for counts in zip_longest(*each, fillvalue=0)],
+        "ignored": sum(note["ignored"] for note in notes),
+    }
+
+
+def _publish(build: Build, voxel_size_nm: Sequence[float], unet: dict[str, Any]) -> None:
+    """Write the metadata of the label image, then that of the store, which makes it appear."""
+    labels = build.store / "labels"
+    target = multiscale("target", axes="zyx", voxel_size_nm=voxel_size_nm)
+    write_group(labels / "target", {"ome": label_image(target)})
+    write_group(labels, {"ome": {"version": "0.5", "labels": ["target"]}})
+    build.publish(ome=multiscale("weights", axes="zyx", voxel_size_nm=voxel_size_nm), unet=unet)
