@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from unet_core.config import ConvertConfig
+from unet_core.errors import StoreError
+from unet_core.io.ledger import building
+from unet_core.io.ngff import attributes_of, content_of, multiscale
+
+
+def build(store: Path, *, codec: str = "zstd", raw: str = "r", finish: bool = True) -> list[str]:
+    """Make a store of four blocks; returns the names that had to be done."""
+    made = []
+    work = {"convert": ConvertConfig(codec=codec)}
+    with building(store, stage="convert", settings=work, inputs={"raw": raw}) as building_store:
+        done = building_store.done("level 0")
+        for name in ("a", "b", "c", "d")[: 4 if finish else 2]:
+            if name not in done:
+                made.append(name)
+                (building_store.store / name).write_text(name)
+                building_store.tick("level 0", name, digest=name, note={"n": 1})
+        if finish:
+            building_store.publish(unet={"n": 4})
+    return made
+
+
+def test_a_result_appears_whole(tmp_path: Path) -> None:
+    store = tmp_path / "x.ome.zarr"
+    build(store, finish=False)
+    with pytest.raises(StoreError, match="is not finished"):
+        content_of(store)
+    assert build(store) == ["c", "d"]
+    assert attributes_of(store)["unet"] == {"n": 4}
+
+
+def test_finished_work_is_never_done_again_even_if_the_marker_is_gone(tmp_path: Path) -> None:
+    store = tmp_path / "x.ome.zarr"
+    build(store)
+    before = (store / "zarr.json").read_bytes()
+    (store / "zarr.json").unlink()
+    assert build(store) == []
+    assert (store / "zarr.json").read_bytes() == before
+
+
+def test_other_settings_or_inputs_start_anew(tmp_path: Path) -> None:
+    store = tmp_path / "x.ome.zarr"
+    build(store)
+    assert build(store, codec="lz4") == ["a", "b", "c", "d"]
+    assert build(store, codec="lz4", raw="s") == ["a", "b", "c", "d"]
+    (store / "stray").write_text("of the old work")
+    assert build(store, raw="s") == ["a", "b", "c", "d"]
+    assert not (store / "stray").exists()
+
+
+@pytest.mark.parametrize("torn", range(2, 60, 7))
+def test_a_torn_last_line_costs_its_block_only_twice_in_a_row(tmp_path: Path, torn: int) -> None:
+    store = tmp_path / "x.ome.zarr"
+    ledger = tmp_path / "x.ome.zarr.ledger.jsonl"
+    build(store, finish=False)
+    for _ in range(2):
+        whole = ledger.read_bytes()
+        ledger.write_bytes(whole[:-torn])
+        assert build(store, finish=False) == ["b"]
+        assert all(json.loads(line) for line in ledger.read_text().splitlines())
+    assert build(store) == ["c", "d"]
+
+
+def test_content_names_what_was_written_not_how(tmp_path: Path) -> None:
+    build(tmp_path / "x.ome.zarr")
+    build(tmp_path / "y.ome.zarr", codec="lz4")
+    x, y = tmp_path / "x.ome.zarr", tmp_path / "y.ome.zarr"
+    assert content_of(x) == content_of(y)
+    names = [attributes_of(store)["provenance"]["fingerprint"] for store in (x, y)]
+    assert names[0] != names[1]
+
+
+def test_a_global_step_runs_once(tmp_path: Path) -> None:
+    calls = []
+    for _ in range(2):
+        work = {"convert": ConvertConfig()}
+        with building(tmp_path / "x", stage="convert", settings=work, inputs={}) as store:
+            assert store.once("merge", lambda: calls.append(1) or {"objects": 3}) == {"objects": 3}
+    assert calls == [1]
+
+
+def test_a_foreign_or_broken_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="does not exist"):
+        content_of(tmp_path / "none")
+    (tmp_path / "zarr.json").write_text("{")
+    with pytest.raises(StoreError, match="not the metadata"):
+        content_of(tmp_path)
+    (tmp_path / "zarr.json").write_text('{"attributes": {}}')
+    with pytest.raises(StoreError, match="no provenance"):
+        content_of(tmp_path)
+
+
+def test_levels_are_centred_on_the_voxels_they_average() -> None:
+    ome = multiscale("raw", axes="czyx", voxel_size_nm=(50, 4, 4), factors=[(1, 1, 1), (1, 2, 2)])
+    steps = ome["multiscales"][0]["datasets"][1]["coordinateTransformations"]
+    assert steps[0] == {"type": "scale", "scale": [1.0, 50.0, 8.0, 8.0]}
+    assert steps[1] == {"type": "translation", "translation": [0.0, 0.0, 2.0, 2.0]}
