@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from unet_core.errors import StoreError
-from unet_core.metrics.contingency import IGNORED, Table, added, contingency, sum_of_squares
+from unet_core.geometry import IGNORED_ID
+from unet_core.metrics.contingency import Table, added, contingency, sum_of_squares
 
 few = settings(deadline=None, max_examples=40)
 SHAPE = (4, 5, 6)
@@ -44,7 +45,7 @@ def test_tables_of_parts_add_up_to_the_table_of_the_whole(
 
 
 def test_ignored_voxels_are_in_no_count() -> None:
-    truth = np.array([1, IGNORED, IGNORED, 2], np.uint32)
+    truth = np.array([1, IGNORED_ID, IGNORED_ID, 2], np.uint32)
     found = np.array([5, 5, 6, 6], np.uint64)
     assert counted(contingency(truth, found)) == {(1, 5): 1, (2, 6): 1}
 

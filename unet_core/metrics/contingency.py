@@ -12,9 +12,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_matrix
 
 from unet_core.errors import StoreError
-
-IGNORED = 2**32 - 1
-"""Truth id of voxels that count for nothing."""
+from unet_core.geometry import IGNORED_ID
 
 Ids = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
@@ -58,7 +56,7 @@ def contingency(truth: Integers, found: Integers) -> Table:
     Parameters
     ----------
     truth, found : integers or bool, same shape, ids >= 0 of up to 64 bits
-        Voxels with truth id `IGNORED` are left out.
+        Voxels with truth id `geometry.IGNORED_ID` are left out.
 
     Raises
     ------
@@ -71,7 +69,7 @@ def contingency(truth: Integers, found: Integers) -> Table:
             "voxels: make both from the same volume"
         )
     runs_truth, runs_found, length = _runs(_unsigned(truth), _unsigned(found))
-    if (ignored := runs_truth == IGNORED).any():
+    if (ignored := runs_truth == IGNORED_ID).any():
         keep = ~ignored
         runs_truth, runs_found, length = runs_truth[keep], runs_found[keep], length[keep]
     return _reduced(runs_truth, runs_found, length)
