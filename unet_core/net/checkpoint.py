@@ -1,0 +1,157 @@
+"""Files of weights: written whole or not at all, read without running what is in them."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unet_core.config import UNetConfig, load
+from unet_core.errors import CheckpointError, ConfigError
+from unet_core.net.unet import UNet
+from unet_core.provenance import digest_of
+
+FORMAT = 1
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that inference needs to know of a trained network."""
+
+    model: UNetConfig
+    """Its architecture."""
+
+    normalise: str
+    """How intensities were normalised (`AugmentConfig.normalise`)."""
+
+    state: Mapping[str, Tensor]
+    """Its weights, by name, on the CPU."""
+
+    @property
+    def content(self) -> str:
+        """Digest of the weights: names, shapes, types and values."""
+        return state_digest(self.state)
+
+    def network(self) -> UNet:
+        """The network, in inference mode, float32, on the CPU.
+
+        Raises
+        ------
+        CheckpointError
+            If the weights are not those of the architecture.
+        """
+        with torch.device("meta"):
+            network = UNet(self.model)
+        fill(network, self.state, assign=True)
+        return network.eval()
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `best.pt`; equal checkpoints give equal bytes."""
+    write_state(
+        path,
+        {
+            "format": FORMAT,
+            "model": asdict(checkpoint.model),
+            "normalise": checkpoint.normalise,
+            "state": {name: tensor.detach().cpu() for name, tensor in checkpoint.state.items()},
+        },
+    )
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read `best.pt`.
+
+    Raises
+    ------
+    CheckpointError
+        If it is absent, damaged, not of this program, or holds more than tensors and settings.
+    """
+    content = read_state(path)
+    missing = {"format", "model", "normalise", "state"} - content.keys()
+    if missing or content["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path} is not a network of this program (format {content.get('format')!r}, needed "
+            f"{FORMAT}; missing: {', '.join(sorted(missing)) or 'nothing'}); train it again"
+        )
+    try:
+        model = load(UNetConfig, content["model"], section="model")
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{path} holds an architecture that cannot be built: {error}"
+        ) from None
+    return Checkpoint(model, str(content["normalise"]), content["state"])
+
+
+def write_state(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values under another name, force them to disk, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        torch.save(dict(content), file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read tensors and plain values, onto the CPU; nothing in the file is executed."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist; train the model first") from None
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} was refused: it is no checkpoint, or holds code besides tensors ({reason}); "
+            "use a file that `unet-core train` wrote"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint ({error}); delete it and train again"
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
+    return content
+
+
+def fill(network: nn.Module, state: Mapping[str, Any], *, assign: bool = False) -> None:
+    """Put `state` into `network`.
+
+    Raises
+    ------
+    CheckpointError
+        If names or shapes differ, listing the differences.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    given = {
+        name: tuple(value.shape) if isinstance(value, Tensor) else None
+        for name, value in state.items()
+    }
+    differences = [
+        f"{name}: needed {wanted.get(name, 'nothing')}, given {given.get(name, 'nothing')}"
+        for name in sorted({*wanted, *given})
+        if wanted.get(name) != given.get(name)
+    ]
+    if differences:
+        shown = "\n  ".join(differences[:_SHOWN])
+        raise CheckpointError(
+            f"the weights are not those of the network, {len(differences)} tensors differ:\n  "
+            f"{shown}\nuse the settings under model: that the weights were trained with"
+        )
+    network.load_state_dict(state, assign=assign)
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """Digest of tensors: names, shapes, types and values."""
+    parts: list[bytes | memoryview] = []
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        parts.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        parts.append(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest_of(parts)

@@ -1,0 +1,228 @@
+"""One step, one validation, and the state that a run goes on from."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unet_core.config import TrainConfig, UNetConfig
+from unet_core.errors import ConfigError
+from unet_core.net.checkpoint import fill
+from unet_core.net.device import memory_format
+from unet_core.net.loss import IGNORED, weighted_cross_entropy
+from unet_core.net.patches import Batch
+from unet_core.net.unet import UNet, initialise
+
+
+@dataclass
+class Training:
+    """A network being trained: everything that a step changes."""
+
+    config: TrainConfig
+    network: UNet
+    optimiser: torch.optim.Optimizer
+    class_weights: Tensor
+    dtype: torch.dtype
+    steps_done: int = 0
+
+    losses: list[Tensor] = field(default_factory=list)
+    """Of the steps since the last validation."""
+
+    def step(self, batch: Batch) -> None:
+        """One optimiser step; the loss goes to `losses`, unread, so that a GPU need not wait."""
+        # Dropout of step k depends on the seed and k alone: a run can go on from any step.
+        torch.manual_seed(_seed(self.config.seed, self.steps_done))
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, self.steps_done)
+        total, counted = self._loss(batch)
+        # A batch without a voxel that counts gives loss 0 and gradient 0, not NaN.
+        loss = total / counted.clamp(min=1)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.config.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        self.optimiser.step()
+        self.losses.append(loss.detach())
+        self.steps_done += 1
+
+    def check(self) -> None:
+        """Refuse to go on after a loss that is not a number.
+
+        Raises
+        ------
+        ConfigError
+            Naming the first such step and what helps.
+        """
+        for i, loss in enumerate(self.read_losses()):
+            if not math.isfinite(loss):
+                step = self.steps_done - len(self.losses) + i + 1
+                raise ConfigError(
+                    f"the loss of step {step} is {loss}: training diverged; lower "
+                    f"train.learning_rate (now {self.config.learning_rate}), set train.clip_norm "
+                    "(1.0) or train.warmup_steps (500), or check the raw data for NaN"
+                )
+
+    def read_losses(self) -> list[float]:
+        """Losses since the last validation, as numbers."""
+        if not self.losses:
+            return []
+        return [float(loss) for loss in torch.stack(self.losses).cpu()]
+
+    @torch.inference_mode()
+    def validate(self, batches: Iterable[Batch]) -> dict[str, Any]:
+        """Loss and overlap on `batches`, summed over all their voxels that count.
+
+        Returns
+        -------
+        dict
+            ``loss``; ``iou``, one per class, null where the class occurs neither in the target
+            nor in the prediction; ``dice`` of all classes above 0 together.
+        """
+        self.network.eval()
+        classes = self.network.config.classes
+        confusion = np.zeros((classes, classes), np.int64)
+        total, counted = 0.0, 0
+        for batch in batches:
+            batch = self._moved(batch)
+            logits = self._forward(batch.raw)
+            loss, number = weighted_cross_entropy(
+                logits, batch.target, batch.border, self.class_weights
+            )
+            total, counted = total + float(loss), counted + int(number)
+            known = batch.target != IGNORED
+            pairs = batch.target[known].long() * classes + logits.argmax(dim=1)[known]
+            confusion += (
+                torch.bincount(pairs, minlength=classes**2).cpu().numpy().reshape(classes, classes)
+            )
+        self.network.train()
+        return {"loss": total / max(counted, 1), **overlap(confusion)}
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        batch = self._moved(batch)
+        return weighted_cross_entropy(
+            self._forward(batch.raw), batch.target, batch.border, self.class_weights
+        )
+
+    def _forward(self, raw: Tensor) -> Tensor:
+        mixed = self.dtype != torch.float32
+        with torch.autocast(raw.device.type, dtype=self.dtype, enabled=mixed):
+            logits: Tensor = self.network(raw)
+        return logits
+
+    def _moved(self, batch: Batch) -> Batch:
+        device = self.class_weights.device
+        return Batch(*(part.to(device, non_blocking=True) for part in batch))
+
+    def state(self) -> dict[str, Any]:
+        """All that `resume` needs, on the CPU."""
+        return {
+            "steps_done": self.steps_done,
+            "network": weights_of(self.network),
+            "optimiser": self.optimiser.state_dict(),
+            "losses": self.read_losses(),
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        fill(self.network, state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.steps_done = state["steps_done"]
+        self.losses = [
+            torch.tensor(loss, device=self.class_weights.device) for loss in state["losses"]
+        ]
+
+
+def begin(
+    config: TrainConfig,
+    model: UNetConfig,
+    *,
+    class_weights: Sequence[float],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Training:
+    """A network with fresh weights, on its device, ready for step 0."""
+    network = initialise(UNet(model), seed=config.seed)
+    network = network.to(device, memory_format=memory_format(model.dimensions))  # type: ignore[call-overload]
+    weights = torch.tensor(list(class_weights), dtype=torch.float32, device=device)
+    return Training(config, network.train(), _optimiser(config, network), weights, dtype)
+
+
+def weights_of(network: UNet) -> dict[str, Tensor]:
+    """A copy of the weights on the CPU, laid out channels first."""
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Of step `step` (from 0): the schedule, times the warm-up's rise to 1."""
+    progress = step / config.steps
+    match config.schedule:
+        case "cosine":
+            factor = 0.5 * (1 + math.cos(math.pi * progress))
+        case "poly":
+            factor = (1 - progress) ** 0.9
+        case "constant":
+            factor = 1.0
+    rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    return config.learning_rate * factor * rise
+
+
+def class_weights(config: TrainConfig, counts: Sequence[int]) -> list[float]:
+    """w_c of the loss, one per class, from the voxels of each class in the training bank.
+
+    Inverse frequency: ``N / (K N_c)``, 1 on average over the voxels; a class that does not occur
+    gets 0.
+
+    Raises
+    ------
+    ConfigError
+        If the settings name another number of classes.
+    """
+    if config.class_weights == "uniform":
+        return [1.0] * len(counts)
+    if config.class_weights == "inverse_frequency":
+        return [sum(counts) / (len(counts) * n) if n else 0.0 for n in counts]
+    if len(config.class_weights) != len(counts):
+        raise ConfigError(
+            f"train.class_weights has {len(config.class_weights)} values, the network has "
+            f"{len(counts)} classes (model.classes); give one per class"
+        )
+    return list(config.class_weights)
+
+
+def overlap(confusion: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, Any]:
+    """IoU per class and Dice of the foreground from counts of (target, predicted) classes."""
+    hits = np.diagonal(confusion)
+    union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
+    both = int(confusion[1:, 1:].sum())
+    either = int(confusion[1:].sum() + confusion[:, 1:].sum())
+    return {
+        "iou": [int(h) / int(u) if u else None for h, u in zip(hits, union, strict=True)],
+        "dice": 2 * both / either if either else None,
+    }
+
+
+def _optimiser(config: TrainConfig, network: UNet) -> torch.optim.Optimizer:
+    parameters = list(network.parameters())
+    rate, decay = config.learning_rate, config.weight_decay
+    match config.optimiser:
+        case "sgd":
+            return torch.optim.SGD(
+                parameters, lr=rate, momentum=config.momentum, weight_decay=decay
+            )
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+
+
+def _seed(seed: int, step: int) -> int:
+    """One number of 63 bits per (seed, step)."""
+    low, high = np.random.SeedSequence([seed, step]).generate_state(2)
+    return int(low) | (int(high) & 0x7FFFFFFF) << 32

@@ -1,0 +1,112 @@
+"""Patches from a bank: which ones a step sees, and how they become tensors."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from unet_core.config import UNetConfig
+from unet_core.net.device import memory_format
+
+Item = TypeVar("Item")
+
+
+class ArrayLike(Protocol):
+    """A numpy or zarr array: has a shape, and is read by its first axis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Patches first."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Patches of one fold."""
+
+    raw: ArrayLike
+    """(n, c, z, y, x) float16, normalised intensities."""
+
+    target: ArrayLike
+    """(n, z, y, x) uint8, class per voxel, 255 ignored."""
+
+    border: ArrayLike
+    """(n, z, y, x) float16, border term of the loss weight."""
+
+    def __len__(self) -> int:
+        return self.raw.shape[0]
+
+
+class Batch(NamedTuple):
+    """What one step sees; without z where the network is 2-D."""
+
+    raw: Tensor
+    """(b, c, [z,] y, x) float32"""
+
+    target: Tensor
+    """(b, [z',] y', x') uint8, as large as the network's output"""
+
+    border: Tensor
+    """(b, [z',] y', x') float32"""
+
+
+def drawn(seed: int, step: int, *, batch: int, patches: int) -> list[int]:
+    """Which patches step `step` (from 0) sees.
+
+    Every epoch is a permutation of the whole bank, drawn from the seed and the epoch's number
+    alone: a run can start at any step, and no two steps of an epoch share a patch.
+    """
+    positions = range(step * batch, (step + 1) * batch)
+    orders = {
+        epoch: np.random.default_rng([seed, epoch]).permutation(patches)
+        for epoch in {position // patches for position in positions}
+    }
+    return [int(orders[position // patches][position % patches]) for position in positions]
+
+
+def read_batch(bank: Bank, indices: list[int], model: UNetConfig, *, pin: bool) -> Batch:
+    """Patches as tensors, target and border cropped to the centre that the network predicts."""
+    depth = bank.raw.shape[2] if model.dimensions == 3 else 1
+    sizes = [depth, *bank.raw.shape[3:]]
+    centre = [slice(None)]
+    for axis, size in enumerate(sizes):
+        flat = axis == 0 and model.dimensions == 2
+        lost = 0 if flat else size - model.output_size(size)
+        centre.append(slice(lost // 2, size - lost // 2))
+
+    def stacked(array: ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        return np.stack([np.asarray(array[i]) for i in indices]).astype(dtype, copy=False)
+
+    flat_axis = () if model.dimensions == 3 else (-3,)
+    raw = torch.from_numpy(stacked(bank.raw, np.float32).squeeze(flat_axis))
+    target = stacked(bank.target, np.uint8)[tuple(centre)].squeeze(flat_axis)
+    border = stacked(bank.border, np.float32)[tuple(centre)].squeeze(flat_axis)
+    parts = Batch(
+        raw.contiguous(memory_format=memory_format(model.dimensions)),
+        torch.from_numpy(np.ascontiguousarray(target)),
+        torch.from_numpy(np.ascontiguousarray(border)),
+    )
+    return Batch(*(part.pin_memory() for part in parts)) if pin else parts
+
+
+def read_ahead(read: Callable[[int], Item], steps: range, *, ahead: int = 2) -> Iterator[Item]:
+    """``read(step)`` for every step, in order, read by another thread while the caller computes."""
+    waiting: list[Future[Item]] = []
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="patches") as reader:
+        try:
+            for step in steps:
+                waiting.append(reader.submit(read, step))
+                if len(waiting) > ahead:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()
