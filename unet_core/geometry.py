@@ -111,6 +111,96 @@ def whole_shards(box: Box, *, shard: Sequence[int], shape: Sequence[int]) -> boo
     )
 
 
+@dataclass(frozen=True)
+class Tile:
+    """What one pass of the network yields (`core`) and what it sees for that (`read`)."""
+
+    core: Box
+    """Part of a block; never empty."""
+
+    read: Box
+    """Its sizes are those the network accepts; may reach beyond the volume."""
+
+    inset: Zyx
+    """Voxels from the first of the result, uncropped, to the first of `core`."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a network is laid over a volume, per axis (z, y, x).
+
+    Poolings tie a result to where its pooling grid lies, so tiles start on multiples of `stride`
+    counted from the volume's first voxel, whatever the block: then neighbours, other blocks and
+    a pass over the whole volume agree.
+
+    Raises
+    ------
+    PlanError
+        If `tile` is no multiple of `stride`.
+    """
+
+    tile: Zyx
+    """Most voxels that one pass yields."""
+
+    stride: Zyx
+    """Shifts that the network commutes with; 1 along an axis it does not see."""
+
+    halo: Zyx
+    """Voxels per side that are seen around a tile; 0 along an axis it does not see."""
+
+    lost: Zyx
+    """Voxels per side by which a result is smaller than its input; at most `halo`."""
+
+    def __post_init__(self) -> None:
+        for tile, stride in zip(self.tile, self.stride, strict=True):
+            if tile < 1 or tile % stride:
+                nearest = max(1, (2 * tile + stride) // (2 * stride)) * stride
+                raise PlanError(
+                    f"infer.tile_px must be a multiple of 2^depth = {stride} px, got {tile}: other "
+                    f"tiles would not agree with each other; the nearest that does: {nearest}"
+                )
+
+    @property
+    def reach(self) -> Zyx:
+        """Most voxels per side that are seen around a block: the halo and the way to the grid."""
+        z, y, x = (h + s - 1 for h, s in zip(self.halo, self.stride, strict=True))
+        return z, y, x
+
+    def tiles(self, write: Box) -> list[Tile]:
+        """Tiles whose cores hold every voxel of `write` once, in C order.
+
+        Along each axis as few as possible and as equal as the stride allows.
+        """
+        axes = [
+            _intervals(a, b, tile, stride)
+            for a, b, tile, stride in zip(
+                write.start, write.stop, self.tile, self.stride, strict=True
+            )
+        ]
+        return [self._tile(write, corner) for corner in itertools.product(*axes)]
+
+    def _tile(self, write: Box, intervals: Sequence[tuple[int, int]]) -> Tile:
+        whole = Box(_zyx([a for a, _ in intervals]), _zyx([b for _, b in intervals]))
+        core, read = whole.intersection(write), whole.grow(self.halo)
+        start = [a + lost for a, lost in zip(read.start, self.lost, strict=True)]
+        return Tile(core, read, core.relative_to(start).start)
+
+
+def hull(boxes: Sequence[Box]) -> Box:
+    """The least box that holds all of `boxes`, of which there is at least one."""
+    start = (min(box.start[axis] for box in boxes) for axis in range(3))
+    stop = (max(box.stop[axis] for box in boxes) for axis in range(3))
+    return Box(_zyx(tuple(start)), _zyx(tuple(stop)))
+
+
+def _intervals(start: int, stop: int, tile: int, stride: int) -> list[tuple[int, int]]:
+    """Cuts of `start`..`stop` on the grid of `stride`, at most `tile` apart, as equal as can be."""
+    first, last = start // stride, -(-stop // stride)
+    parts = -(-(last - first) * stride // tile)
+    cuts = [(first + (last - first) * i // parts) * stride for i in range(parts + 1)]
+    return list(itertools.pairwise(cuts))
+
+
 def _zyx(values: Sequence[int]) -> Zyx:
     z, y, x = values
     return int(z), int(y), int(x)

@@ -1,0 +1,114 @@
+"""Tiles of a block: every voxel once, on the volume's grid, with inputs the network accepts."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_core.config import UNetConfig
+from unet_core.errors import PlanError
+from unet_core.geometry import Block, Box, Tiling, hull
+
+networks = st.builds(
+    UNetConfig,
+    depth=st.integers(1, 4),
+    convolutions=st.integers(1, 3),
+    padding=st.sampled_from(["valid", "same"]),
+    up=st.sampled_from(["transposed", "nearest", "bilinear"]),
+    dimensions=st.sampled_from([2, 3]),
+)
+starts = st.tuples(*[st.integers(0, 100)] * 3)
+shapes = st.tuples(st.integers(1, 20), st.integers(1, 90), st.integers(1, 90))
+
+
+def tiling_of(model: UNetConfig, steps: int) -> Tiling:
+    step, halo, lost = model.stride_px, model.tile_halo_px, model.valid_halo_px
+    z = model.dimensions == 3
+    return Tiling(
+        tile=(steps * step if z else 1, steps * step, steps * step),
+        stride=(step if z else 1, step, step),
+        halo=(halo if z else 0, halo, halo),
+        lost=(lost if z else 0, lost, lost),
+    )
+
+
+@given(model=networks, steps=st.integers(1, 4), start=starts, shape=shapes)
+@settings(deadline=None, max_examples=50)
+def test_every_voxel_of_a_block_is_in_exactly_one_core(
+    model: UNetConfig, steps: int, start: tuple, shape: tuple
+) -> None:
+    write = Box((0, 0, 0), shape).shift(start)
+    seen = np.zeros(shape, int)
+    for tile in tiling_of(model, steps).tiles(write):
+        assert tile.core.size > 0
+        seen[tile.core.relative_to(start).slices] += 1
+    assert (seen == 1).all()
+
+
+@given(model=networks, steps=st.integers(1, 4), start=starts, shape=shapes)
+@settings(deadline=None, max_examples=50)
+def test_a_tile_lies_on_the_grid_of_the_volume_and_the_network_accepts_its_input(
+    model: UNetConfig, steps: int, start: tuple, shape: tuple
+) -> None:
+    tiling = tiling_of(model, steps)
+    valid = replace(model, padding="valid")  # what inference runs
+    write = Box((0, 0, 0), shape).shift(start)
+    block = Block(write, tiling.reach)
+    for tile in tiling.tiles(write):
+        assert hull([tile.read, block.read]) == block.read
+        for axis in range(3 - model.dimensions, 3):
+            begin, end = tile.read.start[axis], tile.read.stop[axis]
+            assert (begin + model.tile_halo_px) % model.stride_px == 0
+            assert end - begin == valid.nearest_input_size(end - begin)
+            assert end - begin <= steps * model.stride_px + 2 * model.tile_halo_px
+            first = begin + model.valid_halo_px + tile.inset[axis]  # of the cropped result
+            assert first == tile.core.start[axis]
+            assert tile.core.stop[axis] <= end - model.valid_halo_px
+        if model.dimensions == 2:
+            assert tile.read.shape[0] == tile.core.shape[0] == 1
+
+
+@given(model=networks, steps=st.integers(1, 4), start=st.integers(0, 50), size=st.integers(1, 300))
+@settings(deadline=None, max_examples=50)
+def test_tiles_are_as_few_as_possible_and_differ_by_one_stride_at_most(
+    model: UNetConfig, steps: int, start: int, size: int
+) -> None:
+    write = Box((0, 0, start), (1, 1, start + size))
+    reads = [tile.read for tile in tiling_of(model, steps).tiles(write)]
+    step = model.stride_px
+    grid = -(-(start + size) // step) - start // step
+    assert len(reads) == -(-grid // steps)
+    sizes = [read.shape[2] for read in reads]
+    assert max(sizes) - min(sizes) <= step
+
+
+def test_the_published_network_on_a_block_of_1000_sees_three_tiles_of_524_and_540() -> None:
+    tiles = tiling_of(UNetConfig(), 24).tiles(Box((0, 0, 0), (1, 1, 1000)))
+    # 1000 px are 63 strides of 16: 21 each, and 188 px more to see
+    assert [tile.read.shape[2] for tile in tiles] == [524, 524, 524]
+    assert [tile.core.start[2] for tile in tiles] == [0, 336, 672]
+    assert tiles[-1].core.stop[2] == 1000
+    assert {tile.inset for tile in tiles} == {(0, 2, 2)}
+
+
+def test_a_block_off_the_grid_starts_its_first_tile_before_itself() -> None:
+    tiles = tiling_of(UNetConfig(depth=2), 100).tiles(Box((0, 0, 10), (1, 4, 20)))
+    (tile,) = tiles
+    assert tile.core == Box((0, 0, 10), (1, 4, 20))
+    assert tile.read.start[2] + UNetConfig(depth=2).tile_halo_px == 8
+    assert tile.inset[2] == 2 + 2  # two voxels beyond the tile, two to the block
+
+
+@pytest.mark.parametrize(("tile", "nearest"), [(50, 48), (388, 384), (3, 16), (396, 400)])
+def test_tiles_off_the_grid_are_refused_and_the_nearest_is_named(tile: int, nearest: int) -> None:
+    with pytest.raises(PlanError, match=f"2\\^depth = 16 px, got {tile}.*nearest.* {nearest}$"):
+        Tiling(tile=(1, tile, tile), stride=(1, 16, 16), halo=(0, 94, 94), lost=(0, 92, 92))
+
+
+def test_a_hull_holds_all_its_boxes_and_no_more() -> None:
+    boxes = [Box((0, -3, 5), (1, 2, 9)), Box((2, 0, 0), (4, 1, 6))]
+    assert hull(boxes) == Box((0, -3, 0), (4, 2, 9))
+    assert all(hull(list(pair)) == hull(boxes) for pair in itertools.permutations(boxes))
