@@ -51,7 +51,7 @@ def displacement_field(grid: FloatArray, shape_yx: tuple[int, int]) -> FloatArra
     (2, y, x) float32, pixels
     """
     y, x = (_basis(n, grid.shape[-1]) for n in shape_yx)
-    field: FloatArray = y @ grid @ x.T
+    field: FloatArray = np.matmul(y @ grid, x.T, dtype=np.float32)
     return field
 
 

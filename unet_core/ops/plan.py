@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from unet_core.config import AugmentConfig
 from unet_core.geometry import Box, Zyx
 from unet_core.ops import elastic, symmetry
+from unet_core.ops.boundary import IGNORED_CLASS
 from unet_core.ops.intensity import Jitter, Normaliser, draw_jitter, jitter, normalise
 
 FloatArray = NDArray[np.float32]
@@ -22,9 +23,6 @@ ByteArray = NDArray[np.uint8]
 HalfArray = NDArray[np.float16]
 
 Fold = Literal["train", "validation"]
-
-IGNORED = 255
-"""Target value that counts for nothing in the loss."""
 
 _FOLD_CODES: dict[Fold, int] = {"train": 0, "validation": 1}
 
@@ -217,7 +215,7 @@ def _place(
 def border_voxels(target: ByteArray) -> NDArray[np.bool_]:
     """Pixels (y, x) of class 0 with a 4-neighbour of another class, neither of them ignored."""
     on = np.zeros(target.shape, bool)
-    empty, full = target == 0, (target != 0) & (target != IGNORED)
+    empty, full = target == 0, (target != 0) & (target != IGNORED_CLASS)
     on[1:] |= empty[1:] & full[:-1]
     on[:-1] |= empty[:-1] & full[1:]
     on[:, 1:] |= empty[:, 1:] & full[:, :-1]
