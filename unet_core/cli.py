@@ -64,6 +64,12 @@ def _convert(options: argparse.Namespace) -> None:
     )
 
 
+def _check(options: argparse.Namespace) -> None:
+    from unet_core.stages.check import check_volumes
+
+    check_volumes(options.sheet, data=options.data, only=options.only)
+
+
 def _weights(options: argparse.Namespace) -> None:
     from unet_core.stages.weights import compute_weights
 
@@ -203,6 +209,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--gpus", type=int, default=0, help="GPUs (default 0: CPU)")
         command.add_argument("--memory-mb", type=int, help="memory, MB (default: the machine's)")
         return command
+
+    text = "Do the files of the volume sheet open, and do raw and truth fit? Headers only."
+    check = commands.add_parser("check", help=text, description=text)
+    check.set_defaults(run=_check)
+    check.add_argument("--sheet", type=Path, default=Path("config/volumes.tsv"))
+    check.add_argument("--data", type=Path, default=Path(), help="folder of relative files")
+    check.add_argument("--only", nargs="*", default=(), metavar="NAME", help="default: all volumes")
 
     add = stage(
         "convert", _convert, "Any raw format to a sharded, multiscale OME-Zarr store."

@@ -1,0 +1,337 @@
+"""What config.yaml, its presets and the volume sheet ask of the workflow, stage by stage.
+
+Standard library, pydantic and yaml only: the Snakefile imports this at every parse.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unet_core.config.data import AugmentConfig, ConvertConfig, TruthConfig, WeightsConfig
+from unet_core.config.load import canonical, load
+from unet_core.config.model import InferConfig, TrainConfig, UNetConfig
+from unet_core.config.result import (
+    CalibrateConfig,
+    ObjectsConfig,
+    ReportConfig,
+    ScoreConfig,
+    StitchConfig,
+)
+from unet_core.config.sheet import Volume, locate, missing, read_sheet
+from unet_core.config.versions import RESULT_VERSION
+from unet_core.errors import ConfigError
+
+SECTIONS: dict[str, Any] = {
+    "convert": ConvertConfig,
+    "truth": TruthConfig,
+    "weights": WeightsConfig,
+    "augment": AugmentConfig,
+    "infer": InferConfig,
+    "objects": ObjectsConfig,
+    "calibrate": CalibrateConfig,
+    "stitch": StitchConfig,
+    "score": ScoreConfig,
+    "report": ReportConfig,
+}
+"""Sections that hold for the whole workflow."""
+
+MODEL_SECTIONS: dict[str, Any] = {"model": UNetConfig, "train": TrainConfig}
+"""Sections of a preset; in config.yaml they override every preset."""
+
+READS: dict[str, tuple[str, ...]] = {
+    "convert": ("convert",),
+    "weights": ("weights",),
+    "augment": ("augment",),
+    "train": ("train", "model"),
+    "infer": ("infer",),
+    "calibrate": ("calibrate", "objects"),
+    "stitch": ("stitch", "objects"),
+    "score": ("score", "objects"),
+    "montage": ("report",),
+    "report": ("report",),
+}
+"""Stage to the sections it reads; `settings` adds what depends on the volume."""
+
+TRAINING_ONLY = (
+    "patches",
+    "elastic_sd_px",
+    "elastic_nodes",
+    "symmetries",
+    "rotation",
+    "contrast",
+    "brightness",
+    "noise_sd",
+)
+"""Settings of augment that the validation bank does not read: its patches are not deformed."""
+
+PAGE_ONLY = ("title",)
+"""Settings of report that no montage reads."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """A preset of config/models, with what config.yaml overrides."""
+
+    model: UNetConfig
+    train: TrainConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Workflow:
+    """All that the rules ask: volumes, models, and the settings of each stage."""
+
+    volumes: dict[str, Volume]
+    models: dict[str, Model]
+    sections: dict[str, Any]
+    sheet: str
+    """File of the volume sheet."""
+
+    data: str
+    """Folder of relative raw and truth files."""
+
+    def fold(self, *folds: str) -> list[str]:
+        """Names of the volumes in `folds`."""
+        return [name for name, volume in self.volumes.items() if volume.fold in folds]
+
+    @cached_property
+    def scored(self) -> list[str]:
+        """Names of the volumes that are compared with their truth."""
+        return self.fold("train", "validation", "test")
+
+    def settings(
+        self,
+        stage: str,
+        *,
+        volume: str | None = None,
+        image: str | None = None,
+        fold: str | None = None,
+        model: str | None = None,
+    ) -> str:
+        """Canonical JSON of all that `stage` reads, and of its version; nothing else.
+
+        Parameters
+        ----------
+        stage
+            Key of READS.
+        volume, image
+            For convert: the row of the sheet, and raw or truth.
+        fold
+            For augment: train or validation.
+        model
+            For train: the preset.
+        """
+        chosen = self.models[model] if model is not None else None
+        read: dict[str, Any] = {
+            name: dataclasses.asdict(
+                getattr(chosen, name) if name in MODEL_SECTIONS else self.sections[name]
+            )
+            for name in READS[stage]
+        }
+        if volume is not None:
+            read["volume"] = dataclasses.asdict(self.volumes[volume].settings)
+        if image == "truth":
+            read["truth"] = dataclasses.asdict(self.sections["truth"])
+        if stage == "augment":
+            unread = ("validation_patches",) if fold == "train" else TRAINING_ONLY
+            read["augment"] = _without(read["augment"], unread)
+        if stage == "montage":
+            read["report"] = _without(read["report"], PAGE_ONLY)
+        return canonical({"version": RESULT_VERSION[stage], **read})
+
+    def manifest(self) -> str:
+        """Canonical JSON of what the report speaks of: volumes with their fold, and models."""
+        volumes = [
+            {"name": name, "fold": volume.fold, "truth": volume.truth is not None}
+            for name, volume in self.volumes.items()
+        ]
+        return canonical({"volumes": volumes, "models": list(self.models)})
+
+    def to_check(self, *, stores: Path) -> list[str]:
+        """Names of the volumes whose raw or truth is not converted yet; their files must be there.
+
+        Parameters
+        ----------
+        stores
+            The folder results/volumes.
+
+        Raises
+        ------
+        ConfigError
+            Naming every row whose files are missing.
+        """
+        todo, problems = [], []
+        for name, volume in self.volumes.items():
+            new = [
+                image
+                for image in ("raw", "truth")
+                if volume.has(image)
+                and not (stores / name / f"{image}.ome.zarr/zarr.json").exists()
+            ]
+            todo += [name] if new else []
+            problems += [
+                f"{volume.row}: {image}: nothing at {volume.source(image)}"
+                for image in new
+                if missing(volume.source(image))
+            ]
+        if problems:
+            raise ConfigError(
+                "\n".join(problems)
+                + "\ncorrect the column, or say where the files are with the setting data "
+                "(--config data=FOLDER)"
+            )
+        return todo
+
+
+def load_workflow(config: Mapping[str, Any], *, presets: Path) -> Workflow:
+    """Everything config.yaml (overlays merged) asks for, checked.
+
+    Parameters
+    ----------
+    config
+        As Snakemake read it.
+    presets
+        Folder of the workflow's own presets, NAME.yaml.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key or the row, what was given, what is needed and what to do.
+    """
+    _check_keys(config)
+    data = locate(_text(config, "data", "."), Path(), row="data")
+    sheet = _text(config, "volumes", "config/volumes.tsv")
+    workflow = Workflow(
+        volumes={volume.name: volume for volume in read_sheet(Path(sheet), data=Path(data))},
+        models=_models(config, presets),
+        sections={
+            name: load(schema, _section(config, name), section=name)
+            for name, schema in SECTIONS.items()
+        },
+        sheet=sheet,
+        data=data,
+    )
+    if not workflow.fold("train"):
+        raise ConfigError(
+            f"{sheet}: no volume of fold train, so there is nothing to train on; set fold to "
+            "train for at least one volume with truth"
+        )
+    for name, model in workflow.models.items():
+        _check_model(name, model, workflow)
+    return workflow
+
+
+def _check_keys(config: Mapping[str, Any]) -> None:
+    known = {
+        "": ("pathvars", "data", "volumes", "models", *MODEL_SECTIONS, *SECTIONS),
+        "pathvars.": ("results", "logs", "benchmarks"),
+    }
+    for prefix, names in known.items():
+        for key in _section(config, "pathvars") if prefix else config:
+            if key not in names:
+                near = difflib.get_close_matches(str(key), names, n=1)
+                hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(names)}"
+                raise ConfigError(f"unknown setting {prefix}{key}; {hint}")
+
+
+def _text(config: Mapping[str, Any], key: str, default: str) -> str:
+    value = config.get(key)
+    if value is None or value == "":
+        return default
+    if not isinstance(value, str):
+        raise ConfigError(f"{key} must be a path, got {value!r}")
+    return value
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = config.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a mapping of settings, got {value!r}")
+    return value
+
+
+def _models(config: Mapping[str, Any], presets: Path) -> dict[str, Model]:
+    names = config.get("models")
+    if isinstance(names, str):
+        names = [names]
+    if not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
+        raise ConfigError(
+            f"models must list at least one preset of {presets}, such as [small], got {names!r}"
+        )
+    models: dict[str, Model] = {}
+    for name in names:
+        path = _preset(name, presets)
+        if path.stem in models:
+            raise ConfigError(f"models: {path.stem} stands there twice")
+        models[path.stem] = _model(path, config)
+    return models
+
+
+def _preset(name: str, presets: Path) -> Path:
+    """A name is one of `presets`; anything that ends with .yaml is a path."""
+    path = Path(name) if name.endswith(".yaml") else presets / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in presets.glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+        raise ConfigError(f"models: no preset {name} ({path} is missing); {hint}")
+    if not path.stem.replace("-", "").replace("_", "").isalnum():
+        raise ConfigError(
+            f"models: {path.stem!r} cannot name a folder; use letters, digits, - and _ only"
+        )
+    return path
+
+
+def _model(path: Path, config: Mapping[str, Any]) -> Model:
+    try:
+        preset = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(preset, Mapping) or set(preset) - set(MODEL_SECTIONS):
+        raise ConfigError(f"{path}: a preset has the sections model and train only, got {preset!r}")
+    try:
+        built = {
+            name: load(schema, {**_section(preset, name), **_section(config, name)}, section=name)
+            for name, schema in MODEL_SECTIONS.items()
+        }
+    except ConfigError as error:
+        raise ConfigError(f"{error} (model {path.stem}: {path} and config.yaml)") from None
+    return Model(**built)
+
+
+def _check_model(name: str, chosen: Model, workflow: Workflow) -> None:
+    """Refuse settings that are right each by itself, but do not fit the network."""
+    net, patch = chosen.model, workflow.sections["augment"].patch
+    tile, stride = workflow.sections["infer"].tile_px, net.stride_px
+    foreground = workflow.sections["objects"].foreground
+    fits = tuple(
+        1 if axis == 0 and net.dimensions == 2 else net.nearest_input_size(size)
+        for axis, size in enumerate(patch)
+    )
+    if patch != fits:
+        raise ConfigError(
+            f"augment.patch {list(patch)} is no input size of model {name} (dimensions "
+            f"{net.dimensions}, depth {net.depth}, padding {net.padding}); the nearest that is: "
+            f"{list(fits)}"
+        )
+    if tile % stride:
+        nearest = max(stride, round(tile / stride) * stride)
+        raise ConfigError(
+            f"infer.tile_px {tile} is not a multiple of 2^depth = {stride} of model {name}; the "
+            f"nearest that is: {nearest}"
+        )
+    if foreground >= net.classes:
+        raise ConfigError(
+            f"objects.foreground {foreground} is no class of model {name}, which has "
+            f"model.classes {net.classes} (0 to {net.classes - 1})"
+        )
+
+
+def _without(settings: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in keys}

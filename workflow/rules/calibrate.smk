@@ -1,0 +1,27 @@
+rule calibrate:
+    """How objects are made, chosen on the volumes of fold validation."""
+    input:
+        probabilities=collect(
+            "<results>/volumes/{volume}/{{model}}/probabilities.ome.zarr/zarr.json",
+            volume=asked.fold("validation"),
+        ),
+        truth=collect(
+            "<results>/volumes/{volume}/truth.ome.zarr/zarr.json",
+            volume=asked.fold("validation"),
+        ),
+    output:
+        "<results>/models/{model}/calibration.json",
+    log:
+        "<logs>/calibrate/{model}.log",
+    benchmark:
+        "<benchmarks>/calibrate/{model}.tsv"
+    threads: 8
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(240),
+    params:
+        config=settings("calibrate"),
+    shell:
+        "unet-core calibrate --config {params.config:q} --probabilities {input.probabilities:q}"
+        " --truth {input.truth:q} --out {output:q} --threads {threads}"
+        " --memory-mb {resources.mem_mb} 2> {log:q}"

@@ -1,0 +1,101 @@
+import subprocess
+from pathlib import Path
+from shlex import quote
+
+from snakemake.exceptions import WorkflowError
+
+from unet_core.config.workflow import load_workflow
+from unet_core.errors import ConfigError
+from unet_core.provenance import source_digest
+
+try:
+    asked = load_workflow(
+        config, presets=Path(workflow.basedir).parent / "config/models"
+    )
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    volume="|".join(asked.volumes),
+    model="|".join(asked.models),
+    image="raw|truth",
+    fold="train|validation",
+
+
+def settings(stage, *names):
+    """All that `stage` reads, as one JSON string; `names`: the wildcards it depends on."""
+    if not names:
+        return asked.settings(stage)
+    return lambda wildcards: asked.settings(
+        stage, **{name: wildcards[name] for name in names}
+    )
+
+
+def grows(amount):
+    """A resource that grows with each attempt (`retries` of the profile)."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def of_fold(pattern):
+    """`pattern` for all volumes of the wildcard fold."""
+    return lambda wildcards: collect(pattern, volume=asked.fold(wildcards.fold))
+
+
+def if_validated(path):
+    """`path` where there is a volume of fold validation, else nothing."""
+    return path if asked.fold("validation") else []
+
+
+def if_annotated(path):
+    """`path` where the wildcard volume has truth, else nothing."""
+    return lambda wildcards: [path] if asked.volumes[wildcards.volume].truth else []
+
+
+def option(flag, name):
+    """`flag FILE` where the rule has an input of this name, else nothing."""
+    # A function of `input` is not among what Snakemake compares; the input itself is.
+    return lambda wildcards, input: " ".join(
+        part for file in input[name] for part in (flag, quote(file))
+    )
+
+
+def parent(name, levels=1):
+    """The folder `levels` above the output of this name."""
+    return lambda wildcards, output: Path(output[name]).parents[levels - 1]
+
+
+def content(wildcards):
+    """Digest of the raw or truth files: what makes them new, wherever they lie."""
+    return source_digest(asked.volumes[wildcards.volume].source(wildcards.image))
+
+
+def location(wildcards, output):
+    """Where the raw or truth files are; taking `output` keeps this out of the comparison."""
+    return asked.volumes[wildcards.volume].source(wildcards.image)
+
+
+def archived(wildcards):
+    """Files that are gone: Snakemake then takes the store made of them as it is."""
+    return asked.volumes[wildcards.volume].absent(wildcards.image)
+
+
+def check_files():
+    """Refuse missing, unreadable or unequal files, of volumes not converted yet."""
+    stores = workflow.pathvars.apply("<results>/volumes")
+    try:
+        names = asked.to_check(stores=Path(stores))
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
+    if names:
+        command = ["unet-core", "check", "--sheet", asked.sheet, "--data", asked.data]
+        run = subprocess.run(
+            [*command, "--only", *names], text=True, stderr=subprocess.PIPE
+        )
+        if run.returncode:
+            raise WorkflowError(run.stderr.strip())
+
+
+# Not in the jobs, and not in `--lint`, which alone does not check environment variables either.
+if workflow.is_main_process and workflow.check_envvars:
+    check_files()

@@ -1,0 +1,24 @@
+rule score:
+    """Labels and probabilities of one volume against its truth."""
+    input:
+        labels="<results>/volumes/{volume}/{model}/labels.ome.zarr/zarr.json",
+        probabilities="<results>/volumes/{volume}/{model}/probabilities.ome.zarr/zarr.json",
+        truth="<results>/volumes/{volume}/truth.ome.zarr/zarr.json",
+        calibration=if_validated("<results>/models/{model}/calibration.json"),
+    output:
+        "<results>/volumes/{volume}/{model}/scores.json",
+    log:
+        "<logs>/score/{volume}.{model}.log",
+    benchmark:
+        "<benchmarks>/score/{volume}.{model}.tsv"
+    threads: 8
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(240),
+    params:
+        config=settings("score"),
+        calibration=option("--calibration", "calibration"),
+    shell:
+        "unet-core score --config {params.config:q} --labels {input.labels:q}"
+        " --probabilities {input.probabilities:q} --truth {input.truth:q} {params.calibration}"
+        " --out {output:q} --threads {threads} --memory-mb {resources.mem_mb} 2> {log:q}"

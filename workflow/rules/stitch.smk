@@ -1,0 +1,22 @@
+rule stitch:
+    """Probabilities to one id per object over all blocks."""
+    input:
+        probabilities="<results>/volumes/{volume}/{model}/probabilities.ome.zarr/zarr.json",
+        calibration=if_validated("<results>/models/{model}/calibration.json"),
+    output:
+        "<results>/volumes/{volume}/{model}/labels.ome.zarr/zarr.json",
+    log:
+        "<logs>/stitch/{volume}.{model}.log",
+    benchmark:
+        "<benchmarks>/stitch/{volume}.{model}.tsv"
+    threads: 8
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(240),
+    params:
+        config=settings("stitch"),
+        calibration=option("--calibration", "calibration"),
+    shell:
+        "unet-core stitch --config {params.config:q} --probabilities {input.probabilities:q}"
+        " {params.calibration} --out {output:q} --threads {threads}"
+        " --memory-mb {resources.mem_mb} 2> {log:q}"

@@ -1,0 +1,26 @@
+rule train:
+    """One model, from patches to its best checkpoint."""
+    input:
+        patches="<results>/patches/train.zarr/zarr.json",
+        validation=if_validated("<results>/patches/validation.zarr/zarr.json"),
+    output:
+        best="<results>/models/{model}/best.pt",
+        model="<results>/models/{model}/model.json",
+        history="<results>/models/{model}/history.csv",
+    log:
+        "<logs>/train/{model}.log",
+    benchmark:
+        "<benchmarks>/train/{model}.tsv"
+    threads: 8
+    resources:
+        gpu=0,
+        mem_mb=grows(16000),
+        runtime=grows(1440),
+    params:
+        config=settings("train", "model"),
+        validation=option("--validation", "validation"),
+        folder=parent("best"),
+    shell:
+        "unet-core train --config {params.config:q} --patches {input.patches:q}"
+        " {params.validation} --out {params.folder:q} --threads {threads}"
+        " --gpus {resources.gpu} --memory-mb {resources.mem_mb} 2> {log:q}"

@@ -1,0 +1,19 @@
+rule weights:
+    """The class of every voxel and the border weight of the loss."""
+    input:
+        truth="<results>/volumes/{volume}/truth.ome.zarr/zarr.json",
+    output:
+        "<results>/volumes/{volume}/weights.ome.zarr/zarr.json",
+    log:
+        "<logs>/weights/{volume}.log",
+    benchmark:
+        "<benchmarks>/weights/{volume}.tsv"
+    threads: 8
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(120),
+    params:
+        config=settings("weights"),
+    shell:
+        "unet-core weights --config {params.config:q} --truth {input.truth:q} --out {output:q}"
+        " --threads {threads} --memory-mb {resources.mem_mb} 2> {log:q}"
