@@ -95,8 +95,9 @@ def open_section(path: Path) -> RawVolume:
 
 
 def _opened(path: Path, *, ome: bool) -> RawVolume:
+    flags: dict[str, Any] = {} if ome else {"is_ome": False}
     try:
-        with tifffile.TiffFile(path, **({} if ome else {"is_ome": False})) as file:
+        with tifffile.TiffFile(path, **flags) as file:
             return _open(file, path)
     except tifffile.TiffFileError as error:
         raise damaged(path, error) from error

@@ -1,0 +1,180 @@
+"""Intensity statistics of a volume from those of its blocks: exact, however it is cut.
+
+Whole numbers of 8 and 16 bits are counted value by value; all else follows from the counts. Sums
+of float32 values are whole numbers too, in units of the smallest float32, so they are added
+without rounding and do not depend on the order.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+BINS = 65536
+"""Bins of the histogram of float32 values, from the least to the greatest."""
+
+PERCENTS = tuple(tenth / 10 for tenth in range(1001))
+"""0.0, 0.1, … 100.0."""
+
+_UNIT = 149
+"""Every float32 is a whole number of 2^-149."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, extremes and exact sums of float32 values."""
+
+    count: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+    total: int = 0
+    """Sum, in units of 2^-149."""
+    squares: int = 0
+    """Sum of squares, in units of 2^-298."""
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            self.count + other.count,
+            min(self.low, other.low),
+            max(self.high, other.high),
+            self.total + other.total,
+            self.squares + other.squares,
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is stored per channel of a volume."""
+
+    count: int
+    min: float
+    max: float
+    mean: float
+    sd: float
+    """Of the whole population: divided by count."""
+    percentiles: tuple[float, ...]
+    """At `PERCENTS`, linear between neighbours."""
+
+
+def count_values(values: Array) -> IntArray:
+    """How often each value of the dtype occurs, from its least value on.
+
+    Parameters
+    ----------
+    values : any shape, uint8, uint16, int8 or int16
+
+    Returns
+    -------
+    (256,) or (65536,) int64
+    """
+    kind = np.iinfo(values.dtype)
+    counts = np.zeros(int(kind.max) - int(kind.min) + 1, np.int64)
+    for part in _pieces(values):
+        shifted = part.astype(np.intp) - int(kind.min)
+        counts += np.bincount(shifted, minlength=len(counts))
+    return counts
+
+
+def measure(values: FloatArray) -> Moments:
+    """Count, extremes and exact sums of finite float32 values of any shape."""
+    found = Moments()
+    for part in _pieces(values):
+        total, squares = _exact_sums(part)
+        found += Moments(part.size, float(part.min()), float(part.max()), total, squares)
+    return found
+
+
+def count_bins(values: FloatArray, low: float, high: float) -> IntArray:
+    """Histogram of float32 values over `BINS` equal bins from `low` to `high`, both included."""
+    counts = np.zeros(BINS, np.int64)
+    scale = BINS / (high - low) if high > low else 0.0
+    for part in _pieces(values):
+        place = ((part.astype(np.float64) - low) * scale).astype(np.intp)
+        counts += np.bincount(np.clip(place, 0, BINS - 1), minlength=BINS)
+    return counts
+
+
+def summarise_counts(counts: IntArray, dtype: npt.DTypeLike) -> Summary:
+    """Summary of whole numbers from how often each occurs (`count_values`)."""
+    least = int(np.iinfo(dtype).min)
+    places = np.flatnonzero(counts)
+    values = [int(place) + least for place in places]
+    often = [int(n) for n in counts[places]]
+    count = sum(often)
+    total = sum(v * n for v, n in zip(values, often, strict=True))
+    squares = sum(v * v * n for v, n in zip(values, often, strict=True))
+    # The value of the k-th smallest voxel, k from 0, is that of the first place whose running
+    # count is beyond k.
+    running = np.cumsum(counts[places])
+    ranks = [tenth * (count - 1) for tenth in range(1001)]  # in thousandths
+    below = np.searchsorted(running, [rank // 1000 for rank in ranks], side="right")
+    above = np.searchsorted(running, [-(-rank // 1000) for rank in ranks], side="right")
+    percentiles = [
+        values[a] + (values[b] - values[a]) * (rank % 1000) / 1000
+        for a, b, rank in zip(below, above, ranks, strict=True)
+    ]
+    mean, sd = _mean_sd(count, Fraction(total), Fraction(squares))
+    return Summary(count, float(values[0]), float(values[-1]), mean, sd, tuple(percentiles))
+
+
+def summarise_bins(moments: Moments, counts: IntArray) -> Summary:
+    """Summary of float32 values; percentiles to a 65536th of their range (`count_bins`)."""
+    low, high = moments.low, moments.high
+    running = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
+    edges = low + (high - low) * np.arange(BINS + 1) / BINS
+    filled = np.flatnonzero(counts)
+    # Within a bin the values count as evenly spread; empty bins are jumped over.
+    ranks = np.array(PERCENTS) / 100 * moments.count
+    bins = filled[np.searchsorted(running[filled + 1], ranks, side="left").clip(0, len(filled) - 1)]
+    share = ((ranks - running[bins]) / counts[bins]).clip(0, 1)
+    found = edges[bins] + share * (edges[bins + 1] - edges[bins])
+    found[0], found[-1] = low, high
+    total = Fraction(moments.total, 2**_UNIT)
+    mean, sd = _mean_sd(moments.count, total, Fraction(moments.squares, 4**_UNIT))
+    return Summary(moments.count, low, high, mean, sd, tuple(found.clip(low, high).tolist()))
+
+
+def _mean_sd(count: int, total: Fraction, squares: Fraction) -> tuple[float, float]:
+    mean = total / count
+    return float(mean), math.sqrt(squares / count - mean * mean)
+
+
+def _exact_sums(values: FloatArray) -> tuple[int, int]:
+    """Sum in units of 2^-149 and sum of squares in units of 2^-298.
+
+    A float32 is a mantissa of 24 bits times a power of two. Mantissas of one exponent add up
+    exactly in float64 (below 2^53), their squares when the mantissa is cut into halves of 12 bits.
+    """
+    bits = values.view(np.uint32)
+    exponent = ((bits >> 23) & 255).astype(np.intp)
+    mantissa = (bits & 0x7FFFFF) | (exponent > 0).astype(np.uint32) << 23
+    signed = np.where(bits >> 31, -mantissa.astype(np.float64), mantissa)
+    high, low = (mantissa >> 12).astype(np.float64), (mantissa & 4095).astype(np.float64)
+    sums = _by_exponent(exponent, signed)
+    tops, middles, bottoms = (
+        _by_exponent(exponent, part) for part in (high * high, 2 * high * low, low * low)
+    )
+    total = squares = 0
+    for place in np.flatnonzero(np.bincount(exponent, minlength=256)):
+        shift = max(int(place), 1) - 1  # exponent 0: subnormal, scaled as exponent 1
+        total += sums[place] << shift
+        square = (tops[place] << 24) + (middles[place] << 12) + bottoms[place]
+        squares += square << (2 * shift)
+    return total, squares
+
+
+def _by_exponent(exponent: npt.NDArray[np.intp], weights: npt.NDArray[np.float64]) -> list[int]:
+    return [int(total) for total in np.bincount(exponent, weights, minlength=256)]
+
+
+def _pieces(values: Array) -> list[Array]:
+    """The values in flat pieces of at most 2^22, so that what is derived of them stays small."""
+    flat = values.reshape(-1)
+    return [flat[start : start + 2**22] for start in range(0, flat.size, 2**22)]
