@@ -10,7 +10,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from unet_core.errors import ConfigError
 
-
 Config = TypeVar("Config")
 
 
@@ -34,8 +33,7 @@ def load(schema: type[Config], settings: Mapping[str, Any], *, section: str) -> 
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{section} must be a mapping of settings, got {settings!r}")
     try:
-        # By way of JSON: strict types, yet a list is a tuple and 1 is 1.0, as users of YAML expect.
-        return TypeAdapter(schema).validate_json(json.dumps(dict(settings)), strict=True)
+        return _validate(schema, settings)
     except ValidationError as error:
         raise ConfigError(_explain(error, schema, section)) from None
 
@@ -48,6 +46,18 @@ def canonical(settings: Any) -> str:
     """
     value = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings  # type: ignore[arg-type]
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _validate(schema: type[Config], settings: Mapping[str, Any]) -> Config:
+    # By way of JSON: strict types, yet a list is a tuple and 1 is 1.0, as users of YAML expect.
+    adapter, text = TypeAdapter(schema), json.dumps(dict(settings), default=str)
+    try:
+        return adapter.validate_json(text, strict=True)
+    except ValidationError as error:
+        if not all(isinstance(problem["input"], str) for problem in error.errors()):
+            raise
+    # Numbers as text: what YAML makes of 1e-3, and `snakemake --config` of nested values.
+    return adapter.validate_json(text, strict=False)
 
 
 def _explain(error: ValidationError, schema: type, section: str) -> str:
