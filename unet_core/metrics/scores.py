@@ -32,13 +32,14 @@ def object_counts(table: Table, iou_thresholds: Sequence[float]) -> Counts:
     }
 
 
-def label_counts(table: Table) -> Counts:
-    """What the scores of the labels as given need of one section's table."""
-    counts = restricted(table)
-    per_section = {
-        name: [counts[name]["f"] if counts["sections"] else None] for name in ("v_rand", "v_info")
+def label_counts(given: Table, thinned: Table) -> Counts:
+    """What the scores of one section's labels need: tables of them as given and thinned."""
+    counts = restricted(given)
+    counts |= {f"{name}_thinned": restricted(thinned)[name] for name in ("v_rand", "v_info")}
+    measured = {
+        n: c["f"] if counts["sections"] else None for n, c in counts.items() if n != "sections"
     }
-    return {**counts, "per_section": per_section}
+    return {**counts, "per_section": {name: [f] for name, f in measured.items()}}
 
 
 def semantic_counts(table: Table, classes: int) -> Counts:
@@ -69,9 +70,11 @@ def scores_of(counts: Counts, settings: Mapping[str, Any]) -> dict[str, Any]:
         `labels`, `objects`, `foreground`, and where they were counted `isbi`, `calibrated` and
         `classes`.
     settings
-        `thresholds` and `iou_thresholds` that the counts were made with.
+        `thresholds`, `iou_thresholds` and `calibrated_threshold` the counts were made with.
     """
-    scores = {
+    empty = counts["labels"]["sections"] == 0
+    scores: dict[str, Any] = {
+        "missing": "truth holds no object, so measures relative to it are null" if empty else None,
         "labels": _label_scores(counts["labels"]),
         "objects": _object_scores(counts["objects"], settings["iou_thresholds"]),
         "foreground": _foreground_scores(counts["foreground"]),
@@ -82,6 +85,7 @@ def scores_of(counts: Counts, settings: Mapping[str, Any]) -> dict[str, Any]:
         scores["isbi"] = isbi_scores(
             counts["isbi"], settings["thresholds"], calibrated=counts.get("calibrated")
         )
+        scores["isbi"]["calibrated_threshold"] = settings["calibrated_threshold"]
     if "classes" in counts:
         scores["classes"] = _class_scores(counts["classes"])
     return scores
@@ -109,26 +113,29 @@ def summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 f"scores made with different settings cannot be added: {settings} and "
                 f"{part['settings']}; score all volumes with the same settings"
             )
-    # A threshold chosen for some volumes alone would describe another set than its name says.
-    alike = all("calibrated" in part["counts"] for part in parts)
-    counts = added(
-        {k: v for k, v in part["counts"].items() if alike or k != "calibrated"} for part in parts
-    )
+    counts = added(part["counts"] for part in parts)
     return {"settings": settings, "counts": counts, **scores_of(counts, settings)}
 
 
 def _label_scores(counts: Counts) -> dict[str, Any]:
     sections = counts["sections"]
-    variants = {"v_rand": VARIANT, "v_info": "each voxel of 0 alone"}
     return {
         name: {
-            "variant": f"{variant}, labels as given, mean over sections",
+            "variant": variant,
             **{part: _ratio(total, sections) for part, total in counts[name].items()},
             "sections": sections,
             "per_section": counts["per_section"][name],
         }
-        for name, variant in variants.items()
+        for name, variant in _LABEL_VARIANTS.items()
     }
+
+
+_LABEL_VARIANTS = {
+    "v_rand": f"{VARIANT}, labels as given, mean over sections of F",
+    "v_info": "each voxel of 0 alone, labels as given, mean over sections of F",
+    "v_rand_thinned": f"{VARIANT}, borders thinned, mean over sections of F",
+    "v_info_thinned": "each voxel of 0 alone, borders thinned, mean over sections of F",
+}
 
 
 def _object_scores(counts: Counts, iou_thresholds: Sequence[float]) -> dict[str, Any]:

@@ -49,6 +49,29 @@ def thin_borders(inside: Mask2d) -> Labels2d:
     return labels
 
 
+def grow_labels(labels: npt.NDArray[Any]) -> Labels2d:
+    """`thin_borders` of objects that are labelled already and may touch each other.
+
+    Parameters
+    ----------
+    labels : (y, x) integers
+        0 is border; if there is nothing else, the whole section is one object.
+
+    Returns
+    -------
+    (y, x) int32
+        Ids 1..n in the order of the ids given; 0 on the dams.
+    """
+    ids = np.unique(labels)
+    ids = ids[ids > 0]
+    if labels.size and not ids.size:
+        return np.ones(labels.shape, np.int32)
+    place = np.searchsorted(ids, labels) + 1
+    grown = np.where(labels > 0, place, 0).astype(np.int32)
+    _grow(grown)
+    return grown
+
+
 @njit(cache=True)
 def _root(parent: Any, node: int) -> int:
     while parent[node] != node:
