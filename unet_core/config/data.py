@@ -149,8 +149,8 @@ class AugmentConfig:
     """Standard deviation of Gaussian noise added per voxel (after normalising)."""
 
     border_bias: float = 0.0
-    """Chance (0 to 1) that a patch is centred on a voxel of the border class instead of anywhere;
-    for volumes where borders or objects are rare."""
+    """Chance (0 to 1) that a patch is centred on the border of an object (a voxel of class 0 beside
+    one of another class) instead of anywhere; for volumes where borders or objects are rare."""
 
     shard_patches: int = 16
     """Patches in one file of the bank, and in one block of work."""
@@ -162,6 +162,8 @@ class AugmentConfig:
                 f"augment.patch must be >= 1, got {self.patches}, {self.validation_patches}, "
                 f"{self.shard_patches} and {self.patch}"
             )
+        if self.seed < 0:
+            raise ConfigError(f"augment.seed must be >= 0, got {self.seed}")
         if self.elastic_sd_px < 0 or self.noise_sd < 0:
             raise ConfigError(
                 "augment.elastic_sd_px and augment.noise_sd must be >= 0, got "

@@ -1,0 +1,302 @@
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from unet_core.config import AugmentConfig, Resources, load
+from unet_core.errors import ConfigError, PlanError, StoreError
+from unet_core.io.arrays import create_array, open_level
+from unet_core.io.ledger import building
+from unet_core.io.ngff import attributes_of, content_of, multiscale
+from unet_core.ops.intensity import Jitter, normalise, normaliser
+from unet_core.ops.plan import Row
+from unet_core.provenance import digest_of
+from unet_core.stages.augment import TARGET, Volume, build_patch_bank, patch_of
+
+ONE = Resources(threads=1)
+SMALL = AugmentConfig(patches=7, validation_patches=3, patch=(1, 20, 24), shard_patches=3)
+ARRAYS = ("raw", "target", "border")
+PLAN = (
+    *("volume", "centre", "symmetry", "flip_z", "angle"),
+    *("displacement", "gain", "shift", "noise_seed"),
+)
+CUT: dict[str, Any] = {"chunk": (2, 16, 16), "shard": (4, 32, 32)}
+
+
+def write_raw(store: Path, raw: NDArray[Any]) -> Path:
+    """A raw store (c, z, y, x) with its statistics."""
+    of = raw[np.isfinite(raw)].astype(float) if raw.size else np.zeros(1)
+    percentiles = np.percentile(of, np.linspace(0, 100, 1001)).tolist()
+    row = {"mean": float(of.mean()), "sd": float(of.std()), "min": float(of.min())}
+    statistics = [{**row, "max": float(of.max()), "percentiles": percentiles}] * len(raw)
+    with building(
+        store, stage="convert", settings={}, inputs={"raw": digest_of([raw.tobytes()])}
+    ) as b:
+        create_array(b.store, "0", shape=raw.shape, dtype=raw.dtype, **CUT)[...] = raw
+        b.tick("level 0", "all", digest=digest_of([raw.tobytes()]), note=None)
+        ome = multiscale("raw", axes="czyx", voxel_size_nm=(1, 1, 1))
+        b.publish(ome=ome, unet={"statistics": statistics})
+    return store
+
+
+def write_weights(store: Path, target: NDArray[np.uint8], border: NDArray[np.float32]) -> Path:
+    made_from = {"target": digest_of([target.tobytes()]), "border": digest_of([border.tobytes()])}
+    with building(store, stage="weights", settings={}, inputs=made_from) as b:
+        create_array(b.store, "0", shape=border.shape, dtype="float32", **CUT)[...] = border
+        create_array(b.store, TARGET, shape=target.shape, dtype="uint8", **CUT)[...] = target
+        b.tick("weights", "all", digest=digest_of([target.tobytes()]), note=None)
+        counts = np.bincount(target.ravel(), minlength=256)[:255]
+        highest = max(1, int(np.flatnonzero(counts).max(initial=0)))
+        unet = {"classes": counts[: highest + 1].tolist()}
+        b.publish(ome=multiscale("weights", axes="zyx", voxel_size_nm=(1, 1, 1)), unet=unet)
+    return store
+
+
+def volume_of(
+    folder: Path,
+    shape: tuple[int, int, int],
+    *,
+    seed: int = 0,
+    channels: int = 1,
+    dtype: str = "u1",
+) -> tuple[Path, Path]:
+    rng = np.random.default_rng(seed)
+    raw = rng.integers(0, 250, (channels, *shape)).astype(dtype)
+    target = (rng.random(shape) > 0.3).astype(np.uint8)
+    border = rng.random(shape).astype(np.float32)
+    folder.mkdir()
+    return (
+        write_raw(folder / "raw.ome.zarr", raw),
+        write_weights(folder / "weights.ome.zarr", target, border),
+    )
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> list[tuple[Path, Path]]:
+    """One of several sections, and one of a single section smaller than a patch."""
+    return [volume_of(tmp_path / "a", (5, 40, 50)), volume_of(tmp_path / "b", (1, 13, 70), seed=1)]
+
+
+def build(
+    config: AugmentConfig,
+    volumes: Sequence[tuple[Path, Path]],
+    out: Path,
+    *,
+    training: bool = True,
+    resources: Resources = ONE,
+) -> dict[str, NDArray[Any]]:
+    raw, weights = zip(*volumes, strict=True)
+    build_patch_bank(
+        config, raw=raw, weights=weights, training=training, out=out, resources=resources
+    )
+    return contents(out)
+
+
+def contents(out: Path) -> dict[str, NDArray[Any]]:
+    names = [*ARRAYS, *(f"plan/{name}" for name in PLAN)]
+    return {name: np.asarray(open_level(out, name)[...]) for name in names}
+
+
+def row_in(bank: dict[str, NDArray[Any]], i: int, noise_sd: float) -> Row:
+    of = {name: bank[f"plan/{name}"][i] for name in PLAN}
+    z, y, x = of["centre"].tolist()
+    by = Jitter(float(of["gain"]), float(of["shift"]), noise_sd, int(of["noise_seed"]))
+    return Row(
+        volume=int(of["volume"]),
+        centre=(z, y, x),
+        code=int(of["symmetry"]),
+        flip_z=bool(of["flip_z"]),
+        angle=float(of["angle"]),
+        grid=of["displacement"],
+        jitter=by,
+    )
+
+
+def opened(volume: tuple[Path, Path], method: Any = "mean_std") -> Volume:
+    raw, weights = volume
+    level = open_level(raw)
+    channels, z, y, x = level.shape
+    by = normaliser(attributes_of(raw)["unet"]["statistics"], method, level.dtype)
+    return Volume(raw, weights, (z, y, x), channels, by)
+
+
+def test_a_patch_depends_neither_on_their_number_nor_on_shards_nor_on_workers(
+    tmp_path: Path, volumes: list[tuple[Path, Path]]
+) -> None:
+    first = build(SMALL, volumes, tmp_path / "first.zarr")
+    others = {
+        "more": replace(SMALL, patches=11, shard_patches=4),
+        "single": replace(SMALL, shard_patches=1),
+    }
+    for name, config in others.items():
+        bank = build(config, volumes, tmp_path / f"{name}.zarr")
+        for array, data in first.items():
+            np.testing.assert_array_equal(bank[array][: SMALL.patches], data, err_msg=array)
+    two = build(SMALL, volumes, tmp_path / "two.zarr", resources=Resources(threads=2))
+    for array, data in first.items():
+        np.testing.assert_array_equal(two[array], data, err_msg=array)
+    assert content_of(tmp_path / "two.zarr") == content_of(tmp_path / "first.zarr")
+
+
+@pytest.mark.parametrize("patch", [(1, 20, 24), (3, 9, 8)])
+@pytest.mark.parametrize("training", [True, False])
+def test_every_patch_is_what_its_stored_row_says_bit_by_bit(
+    tmp_path: Path, volumes: list[tuple[Path, Path]], patch: Any, training: bool
+) -> None:
+    config = replace(SMALL, patch=patch, noise_sd=0.1, rotation=True, border_bias=0.5)
+    bank = build(config, volumes, tmp_path / "bank.zarr", training=training)
+    assert len(bank["raw"]) == (7 if training else 3)
+    for i in range(len(bank["raw"])):
+        row = row_in(bank, i, 0.1 if training else 0)
+        made = patch_of(row, opened(volumes[row.volume]), patch)
+        for name in ARRAYS:
+            np.testing.assert_array_equal(bank[name][i], getattr(made, name), err_msg=name)
+
+
+def test_validation_patches_are_crops_as_they_are(
+    tmp_path: Path, volumes: list[tuple[Path, Path]]
+) -> None:
+    config = replace(SMALL, validation_patches=12, patch=(1, 9, 8))
+    bank = build(config, volumes, tmp_path / "bank.zarr", training=False)
+    inside = 0
+    for i in range(12):
+        row = row_in(bank, i, 0)
+        raw, weights = volumes[row.volume]
+        level, (z, y, x) = open_level(raw), row.centre
+        if 4 <= y < level.shape[2] - 4 and 4 <= x < level.shape[3] - 4:
+            inside += 1
+            crop = (slice(z, z + 1), slice(y - 4, y + 5), slice(x - 4, x + 4))
+            seen = normalise(np.asarray(level[...]), opened(volumes[row.volume]).normaliser)
+            np.testing.assert_array_equal(bank["raw"][i, 0], seen[0][crop].astype(np.float16))
+            np.testing.assert_array_equal(
+                bank["target"][i], np.asarray(open_level(weights, TARGET)[crop])
+            )
+    assert inside > 3
+
+
+def test_raw_target_and_border_share_one_deformation(tmp_path: Path) -> None:
+    y, x = np.ogrid[:60, :60]
+    disc = np.exp(-((y - 30) ** 2 + (x - 25) ** 2) / 200)[None] * np.ones((2, 1, 1))
+    target = (200 * disc).round().astype(np.uint8)
+    volume = (
+        write_raw(tmp_path / "raw.ome.zarr", (200 * disc).astype(np.float32)[None]),
+        write_weights(tmp_path / "weights.ome.zarr", target, (200 * disc).astype(np.float32)),
+    )
+    config = AugmentConfig(
+        patches=5, patch=(2, 50, 40), normalise="none", contrast=0, brightness=0, rotation=True
+    )
+    bank = build(config, [volume], tmp_path / "bank.zarr")
+    raw = bank["raw"][:, 0].astype(float)
+    assert raw.std() > 20
+    assert np.abs(raw - bank["border"]).max() < 1.5
+    assert np.abs(raw - bank["target"]).max() < 13  # up to a pixel off: 8.5 per pixel at most
+
+
+def test_the_attributes_say_what_training_needs(
+    tmp_path: Path, volumes: list[tuple[Path, Path]]
+) -> None:
+    bank = build(SMALL, volumes, tmp_path / "bank.zarr")
+    unet = attributes_of(tmp_path / "bank.zarr")["unet"]
+    assert unet["classes"] == np.bincount(bank["target"].ravel(), minlength=2).tolist()
+    assert sum(unet["classes"]) + unet["ignored"] == bank["target"].size
+    assert (unet["normalise"], unet["channels"], unet["fold"]) == ("mean_std", 1, "train")
+    assert unet["patch"] == [1, 20, 24]
+    assert bank["raw"].dtype == bank["border"].dtype == np.float16
+    assert bank["raw"].shape == (7, 1, 1, 20, 24)
+    assert open_level(tmp_path / "bank.zarr", "raw").shards == (3, 1, 1, 20, 24)
+
+
+def test_channels_of_16_bit_volumes_are_deformed_alike(tmp_path: Path) -> None:
+    volume = volume_of(tmp_path / "a", (3, 30, 30), channels=2, dtype="u2")
+    bank = build(SMALL, [volume], tmp_path / "bank.zarr")
+    assert bank["raw"].shape == (7, 2, 1, 20, 24)
+    assert np.isfinite(bank["raw"]).all()
+    assert not np.array_equal(bank["raw"][:, 0], bank["raw"][:, 1])
+
+
+def test_finished_patches_are_kept_on_a_rerun(
+    tmp_path: Path, volumes: list[tuple[Path, Path]], caplog: pytest.LogCaptureFixture
+) -> None:
+    build(SMALL, volumes, tmp_path / "bank.zarr")
+    with caplog.at_level(logging.INFO):
+        build(SMALL, volumes, tmp_path / "bank.zarr")
+    assert "resumed 3, computed 0" in caplog.text
+    with caplog.at_level(logging.INFO):
+        build(replace(SMALL, validation_patches=9), volumes, tmp_path / "bank.zarr")
+    assert "starting anew" not in caplog.text
+    with caplog.at_level(logging.INFO):
+        build(replace(SMALL, seed=1), volumes, tmp_path / "bank.zarr")
+    assert "starting anew" in caplog.text
+
+
+def test_a_class_that_no_patch_shows_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw, weights = volume_of(tmp_path / "a", (1, 30, 30))
+    write_weights(weights, np.ones((1, 30, 30), np.uint8), np.zeros((1, 30, 30), np.float32))
+    build(SMALL, [(raw, weights)], tmp_path / "bank.zarr")
+    assert "none of the 7 train patches has a voxel of class 0" in caplog.text
+    assert attributes_of(tmp_path / "bank.zarr")["unet"]["classes"] == [0, 7 * 20 * 24]
+
+
+def test_a_bank_without_annotated_voxels_is_refused(tmp_path: Path) -> None:
+    raw, weights = volume_of(tmp_path / "a", (1, 30, 30))
+    write_weights(weights, np.full((1, 30, 30), 255, np.uint8), np.zeros((1, 30, 30), "f4"))
+    with pytest.raises(StoreError, match="none of the 7 train patches has an annotated voxel"):
+        build(SMALL, [(raw, weights)], tmp_path / "bank.zarr")
+    assert not (tmp_path / "bank.zarr" / "zarr.json").exists()
+
+
+def test_ignored_voxels_are_counted_apart(tmp_path: Path) -> None:
+    raw, weights = volume_of(tmp_path / "a", (1, 30, 30))
+    target = np.ones((1, 30, 30), np.uint8)
+    target[:, :15], target[:, ::4] = 255, 0
+    write_weights(weights, target, np.zeros((1, 30, 30), "f4"))
+    bank = build(SMALL, [(raw, weights)], tmp_path / "bank.zarr")
+    assert set(np.unique(bank["target"])) == {0, 1, 255}
+    unet = attributes_of(tmp_path / "bank.zarr")["unet"]
+    assert unet["ignored"] == (bank["target"] == 255).sum()
+
+
+def test_stores_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    a = volume_of(tmp_path / "a", (2, 30, 30))
+    b = volume_of(tmp_path / "b", (2, 30, 31))
+    two_channels = volume_of(tmp_path / "c", (2, 30, 30), channels=2)
+    out = tmp_path / "bank.zarr"
+    with pytest.raises(StoreError, match=r"has \(2, 30, 31\) voxels"):
+        build(SMALL, [(a[0], b[1])], out)
+    with pytest.raises(StoreError, match=r"2 channel\(s\)"):
+        build(SMALL, [a, two_channels], out)
+    with pytest.raises(StoreError, match="1 raw and 2 weights"):
+        build_patch_bank(
+            SMALL, raw=[a[0]], weights=[a[1], b[1]], training=True, out=out, resources=ONE
+        )
+    with pytest.raises(StoreError, match="no array 'labels/target/0'"):
+        build(SMALL, [(a[0], a[0])], out)
+    assert not out.exists()
+
+
+def test_a_volume_without_voxels_gives_no_patch(tmp_path: Path) -> None:
+    full, empty = volume_of(tmp_path / "a", (2, 30, 30)), volume_of(tmp_path / "b", (0, 30, 30))
+    bank = build(SMALL, [empty, full], tmp_path / "bank.zarr")
+    assert (bank["plan/volume"] == 1).all()
+    with pytest.raises(StoreError, match="no volume has any voxel"):
+        build(SMALL, [empty], tmp_path / "none.zarr")
+
+
+def test_too_little_memory_is_refused_before_any_patch(
+    tmp_path: Path, volumes: list[tuple[Path, Path]]
+) -> None:
+    little = Resources(threads=1, memory_mb=100)
+    with pytest.raises(PlanError, match="100 MB"):
+        build(SMALL, volumes, tmp_path / "bank.zarr", resources=little)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"augment.seed must be >= 0, got -1"):
+        load(AugmentConfig, {"seed": -1}, section="augment")
