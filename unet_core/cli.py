@@ -167,6 +167,12 @@ def _score(options: argparse.Namespace) -> None:
     )
 
 
+def _phantom(options: argparse.Namespace) -> None:
+    from unet_core.stages.phantom import write_phantom
+
+    write_phantom(shape=tuple(options.shape), seed=options.seed, out=options.out)
+
+
 def _sections(options: argparse.Namespace) -> Callable[[str, type], Any]:
     """Reader of the stage's sections of settings; a version that is not this code's is refused."""
     try:
@@ -256,6 +262,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--probabilities", type=_store, required=True)
     add("--truth", type=_store, required=True)
     add("--calibration", type=Path, help="file of `unet-core calibrate`")
+
+    text = "A synthetic volume with exact truth: raw.tif and truth.tif."
+    phantom = commands.add_parser("phantom", help=text, description=text)
+    phantom.set_defaults(run=_phantom)
+    add = phantom.add_argument
+    add("--shape", type=int, nargs=3, required=True, metavar=("Z", "Y", "X"), help="voxels")
+    add("--seed", type=int, default=0, help="another seed gives another volume (default 0)")
+    add("--out", type=Path, required=True, help="folder that is written to")
     return parser
 
 
