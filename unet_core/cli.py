@@ -173,12 +173,35 @@ def _phantom(options: argparse.Namespace) -> None:
     write_phantom(shape=tuple(options.shape), seed=options.seed, out=options.out)
 
 
+def _montage(options: argparse.Namespace) -> None:
+    from unet_core.stages.montage import draw_montage
+
+    section = _sections(options)
+    draw_montage(
+        section("report", ReportConfig),
+        objects=section("objects", ObjectsConfig),
+        raw=options.raw,
+        probabilities=options.probabilities,
+        labels=options.labels,
+        truth=options.truth,
+        out=options.out,
+    )
+
+
+def _report(options: argparse.Namespace) -> None:
+    from unet_core.stages.report import write_report
+
+    write_report(
+        _sections(options)("report", ReportConfig),
+        manifest=_mapping("--manifest", options.manifest),
+        results=options.results,
+        out=options.out,
+    )
+
+
 def _sections(options: argparse.Namespace) -> Callable[[str, type], Any]:
     """Reader of the stage's sections of settings; a version that is not this code's is refused."""
-    try:
-        settings = json.loads(options.config)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"--config is not JSON ({error}): {options.config!r}") from None
+    settings = _mapping("--config", options.config)
     here = RESULT_VERSION[options.command]
     if (given := settings.pop("version", here)) != here:
         raise ConfigError(
@@ -190,6 +213,16 @@ def _sections(options: argparse.Namespace) -> Callable[[str, type], Any]:
         return load(schema, settings.get(name) or {}, section=name)
 
     return section
+
+
+def _mapping(option: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{option} is not JSON ({error}): {text!r}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{option} must be a JSON mapping, got {text!r}")
+    return value
 
 
 def _resources(options: argparse.Namespace) -> Resources:
@@ -262,6 +295,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--probabilities", type=_store, required=True)
     add("--truth", type=_store, required=True)
     add("--calibration", type=Path, help="file of `unet-core calibrate`")
+
+    add = stage("montage", _montage, "Sections of a volume as one picture.").add_argument
+    add("--raw", type=_store, required=True)
+    add("--probabilities", type=_store, required=True)
+    add("--labels", type=_store, required=True)
+    add("--truth", type=_store)
+
+    add = stage("report", _report, "The page of a run, from all its results.").add_argument
+    add("--manifest", required=True, metavar="JSON", help="volumes with their folds, and models")
+    add("--results", type=Path, required=True, help="folder of the run")
 
     text = "A synthetic volume with exact truth: raw.tif and truth.tif."
     phantom = commands.add_parser("phantom", help=text, description=text)

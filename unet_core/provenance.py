@@ -46,6 +46,19 @@ def fingerprint(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, An
     return digest_of([canonical(parts).encode()])
 
 
+def record(
+    stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What every result says of its making: stage, fingerprint, settings, inputs, versions."""
+    return {
+        "stage": stage,
+        "fingerprint": fingerprint(stage, settings, inputs),
+        "settings": plain(settings),
+        "inputs": dict(inputs),
+        "versions": versions(),
+    }
+
+
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as JSON types, all defaults filled in."""
     return {name: json.loads(canonical(value)) for name, value in settings.items()}

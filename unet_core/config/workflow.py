@@ -52,7 +52,7 @@ READS: dict[str, tuple[str, ...]] = {
     "calibrate": ("calibrate", "objects"),
     "stitch": ("stitch", "objects"),
     "score": ("score", "objects"),
-    "montage": ("report",),
+    "montage": ("report", "objects"),
     "report": ("report",),
 }
 """Stage to the sections it reads; `settings` adds what depends on the volume."""

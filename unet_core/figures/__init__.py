@@ -1,1 +1,1 @@
-"""TODO."""
+"""Arrays and tables to pictures and to the report's page."""

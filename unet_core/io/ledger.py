@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from unet_core.io.atomic import write_json, write_text
-from unet_core.provenance import digest_of, fingerprint, plain, versions
+from unet_core.provenance import digest_of, record
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,8 @@ def building(
     inputs
         Role to content digest (`io.ngff.content_of`), or to a list of them.
     """
-    name = fingerprint(stage, settings, inputs)
+    provenance = record(stage, settings, inputs)
+    name = provenance["fingerprint"]
     path = store.with_name(store.name + ".ledger.jsonl")
     scratch = store.with_name(store.name + ".scratch")
     lines = _read(path, name)
@@ -122,13 +123,6 @@ def building(
     store.mkdir(parents=True, exist_ok=True)
     scratch.mkdir(exist_ok=True)
     _write(path, name, lines)
-    provenance = {
-        "stage": stage,
-        "fingerprint": name,
-        "settings": plain(settings),
-        "inputs": dict(inputs),
-        "versions": versions(),
-    }
     with path.open("a", encoding="utf-8") as ledger:
         yield Build(store, scratch, provenance, lines, ledger)
 
