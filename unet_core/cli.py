@@ -18,6 +18,7 @@ from unet_core.config import (
     ConvertConfig,
     InferConfig,
     ObjectsConfig,
+    ReportConfig,
     Resources,
     ScoreConfig,
     StitchConfig,
