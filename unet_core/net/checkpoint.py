@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,17 +102,22 @@ def write_state(path: Path, content: Mapping[str, Any]) -> None:
 
 def read_state(path: Path) -> dict[str, Any]:
     """Read tensors and plain values, onto the CPU; nothing in the file is executed."""
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; train the model first")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path} was refused: it is damaged or no checkpoint; use a file that `unet-core "
+            "train` wrote, or delete it and train again"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist; train the model first") from None
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path} was refused: it is no checkpoint, or holds code besides tensors ({reason}); "
-            "use a file that `unet-core train` wrote"
+            f"{path} was refused: it holds code besides tensors ({reason}); use a file that "
+            "`unet-core train` wrote"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
         raise CheckpointError(
             f"{path} is damaged or no checkpoint ({error}); delete it and train again"
         ) from None
@@ -135,7 +141,7 @@ def fill(network: nn.Module, state: Mapping[str, Any], *, assign: bool = False) 
     }
     differences = [
         f"{name}: needed {wanted.get(name, 'nothing')}, given {given.get(name, 'nothing')}"
-        for name in sorted({*wanted, *given})
+        for name in {**wanted, **given}
         if wanted.get(name) != given.get(name)
     ]
     if differences:

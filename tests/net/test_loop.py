@@ -1,0 +1,129 @@
+"""Steps, schedules and scores."""
+
+from dataclasses import replace
+from math import cos, pi
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_core.config import TrainConfig, UNetConfig
+from unet_core.errors import ConfigError
+from unet_core.net.loop import Training, begin, class_weights, learning_rate, overlap
+from unet_core.net.patches import Batch
+
+MODEL = UNetConfig(width=4, depth=1, norm="batch", dropout=0.5)
+CPU = torch.device("cpu")
+
+
+def training(config: TrainConfig, dtype: torch.dtype = torch.float32) -> Training:
+    return begin(config, MODEL, class_weights=[1.0, 1.0], device=CPU, dtype=dtype)
+
+
+def batch(step: int, *, counted: bool = True) -> Batch:
+    generator = torch.Generator().manual_seed(step)
+    raw = torch.randn(2, 1, 28, 28, generator=generator)
+    target = (raw[:, 0, 8:20, 8:20] > 0).to(torch.uint8)
+    return Batch(raw, target if counted else torch.full_like(target, 255), torch.zeros(2, 12, 12))
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
+def test_the_loss_falls(optimiser: str) -> None:
+    rate = 0.1 if optimiser == "sgd" else 0.01
+    config = TrainConfig(optimiser=optimiser, learning_rate=rate, momentum=0.9, steps=40)  # type: ignore[arg-type]
+    run = training(config)
+    for _ in range(40):
+        run.step(batch(0))
+    losses = run.read_losses()
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_run_that_goes_on_from_its_state_gives_the_same_bits(dtype: torch.dtype) -> None:
+    config = TrainConfig(
+        optimiser="adamw", learning_rate=1e-3, steps=12, schedule="cosine", clip_norm=1.0
+    )
+    whole = training(config, dtype)
+    for step in range(12):
+        whole.step(batch(step))
+    first = training(config, dtype)
+    for step in range(7):
+        first.step(batch(step))
+    second = training(config, dtype)
+    second.resume(first.state())
+    torch.rand(5)  # what else draws random numbers does not matter
+    for step in range(7, 12):
+        second.step(batch(step))
+    assert second.steps_done == 12
+    assert second.read_losses() == whole.read_losses()
+    for a, b in zip(
+        whole.network.state_dict().values(), second.network.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_a_batch_that_is_all_ignored_changes_no_weight() -> None:
+    run = training(TrainConfig(momentum=0.0))
+    before = run.network.head.weight.clone()
+    run.step(batch(0, counted=False))
+    assert run.read_losses() == [0.0]
+    assert torch.equal(run.network.head.weight, before)
+
+
+def test_a_loss_that_is_no_number_is_refused_with_its_step() -> None:
+    run = training(TrainConfig())
+    run.step(batch(0))
+    run.step(batch(1)._replace(raw=torch.full((2, 1, 28, 28), torch.nan)))
+    with pytest.raises(ConfigError, match=r"step 2 is nan.*learning_rate"):
+        run.check()
+
+
+@given(counts=st.lists(st.integers(1, 10**6), min_size=2, max_size=5))
+@settings(deadline=None, max_examples=20)
+def test_inverse_frequencies_are_1_on_average(counts: list[int]) -> None:
+    weights = class_weights(TrainConfig(), counts)
+    assert np.dot(weights, counts) == pytest.approx(sum(counts))
+    assert np.ptp(np.multiply(weights, counts)) < 1e-6 * sum(counts)
+
+
+def test_class_weights_by_hand() -> None:
+    assert class_weights(TrainConfig(), [100, 300]) == [2.0, 400 / 600]
+    assert class_weights(TrainConfig(), [0, 300]) == [0.0, 0.5]
+    assert class_weights(TrainConfig(class_weights="uniform"), [1, 9]) == [1.0, 1.0]
+    assert class_weights(TrainConfig(class_weights=(5.0, 1.0)), [1, 9]) == [5.0, 1.0]
+    with pytest.raises(ConfigError, match="has 3 values, the network has 2"):
+        class_weights(TrainConfig(class_weights=(1.0, 1.0, 1.0)), [1, 9])
+
+
+def test_schedules_by_hand() -> None:
+    config = TrainConfig(learning_rate=1.0, steps=100, warmup_steps=10)
+    assert learning_rate(config, 0) == 0.1
+    assert learning_rate(config, 9) == learning_rate(config, 99) == 1.0
+    cosine = replace(config, schedule="cosine", warmup_steps=0)
+    assert learning_rate(cosine, 0) == 1.0
+    assert learning_rate(cosine, 25) == pytest.approx(0.5 + 0.5 * cos(pi / 4))
+    poly = replace(config, schedule="poly", warmup_steps=0)
+    assert learning_rate(poly, 50) == pytest.approx(0.5**0.9)
+    assert 0 < learning_rate(poly, 99) < 0.02
+
+
+def test_overlap_by_hand() -> None:
+    # rows: target 0, 1, 2; columns: prediction
+    scores = overlap(np.array([[6, 2, 0], [1, 3, 1], [0, 0, 0]]))
+    assert scores["iou"] == [6 / 9, 3 / 7, 0.0]
+    assert scores["dice"] == pytest.approx(2 * 4 / (5 + 6))
+    assert overlap(np.array([[4, 0], [0, 0]])) == {"iou": [1.0, None], "dice": None}
+
+
+def test_validation_is_the_same_however_the_patches_are_batched() -> None:
+    run = training(TrainConfig())
+    whole = batch(3)
+    parts = [Batch(*(part[i : i + 1] for part in whole)) for i in range(2)]
+    together, apart = run.validate([whole]), run.validate(parts)
+    assert together["iou"] == apart["iou"]
+    assert together["loss"] == pytest.approx(apart["loss"], rel=1e-5)
+    assert run.network.training
+    ignored = run.validate([whole, batch(4, counted=False)])
+    assert ignored == together

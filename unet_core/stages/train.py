@@ -1,0 +1,290 @@
+"""Patch bank to checkpoint and history."""
+
+import csv
+import io
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from unet_core.config import Resources, TrainConfig, UNetConfig
+from unet_core.config.shape import layers, parameters
+from unet_core.errors import CheckpointError, ConfigError, Interrupted
+from unet_core.io.arrays import open_level
+from unet_core.io.atomic import write_json, write_text
+from unet_core.io.ngff import attributes_of, content_of
+from unet_core.net.checkpoint import (
+    FORMAT,
+    Checkpoint,
+    read_state,
+    state_digest,
+    write_checkpoint,
+    write_state,
+)
+from unet_core.net.device import choose_device, choose_dtype, prepare
+from unet_core.net.loop import Training, begin, class_weights, learning_rate, weights_of
+from unet_core.net.patches import Bank, drawn, read_ahead, read_batch
+from unet_core.provenance import fingerprint
+from unet_core.run.steps import asked_to_end, progress
+
+log = logging.getLogger(__name__)
+
+_CHECK_EVERY = 50
+"""Steps between looks at the loss: reading it makes a GPU wait."""
+
+
+@dataclass
+class Record:
+    """What a run has found so far; saved with the state of the training."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One row per validation."""
+
+    best: dict[str, Any] = field(default_factory=dict)
+    """``step``, ``scores`` and ``weights`` of the lowest validation loss; without a validation
+    bank, of the last step."""
+
+
+def train_unet(
+    config: TrainConfig,
+    *,
+    model: UNetConfig,
+    patches: Path,
+    validation: Path | None,
+    out: Path,
+    resources: Resources,
+) -> None:
+    """Train a network on the bank `patches` and keep the weights of the lowest validation loss.
+
+    Parameters
+    ----------
+    patches, validation
+        Stores of `build_patch_bank`; without `validation` the last weights are kept.
+    out
+        ``best.pt``, written last; beside it ``model.json``, ``history.csv`` and ``last.pt``, the
+        state that the same work goes on from after it was ended.
+
+    Raises
+    ------
+    ConfigError
+        If bank and network do not fit, before the first step; if training diverges.
+    Interrupted
+        If the job was asked to end; the state is saved.
+    """
+    bank, counts = _open_bank(patches, model, config)
+    checks = _open_bank(validation, model, config)[0] if validation else None
+    normalise = _normalise(patches, validation)
+    inputs = {
+        "patches": content_of(patches),
+        "validation": content_of(validation) if validation else None,
+    }
+    name = fingerprint("train", {"train": config, "model": model}, inputs)
+    device = choose_device(resources.gpus)
+    prepare(device, threads=resources.threads)
+    training = begin(
+        config,
+        model,
+        class_weights=class_weights(config, counts),
+        device=device,
+        dtype=choose_dtype(config.precision, device),
+    )
+    record = _resume(out.with_name("last.pt"), name, training)
+    for stale in (out, out.with_name("model.json")):
+        stale.unlink(missing_ok=True)
+    log.info(
+        "%d parameters, %d patches, %s of %s, %d threads",
+        parameters(model), len(bank), training.dtype, device, resources.threads,
+    )  # fmt: skip
+    _run(training, record, bank, checks, out=out, name=name)
+    _publish(out, model, normalise, record, name)
+
+
+def _run(
+    training: Training, record: Record, bank: Bank, checks: Bank | None, *, out: Path, name: str
+) -> None:
+    """All steps that are not done yet, each validation followed by a save."""
+    config, model, device = training.config, training.network.config, training.class_weights.device
+    pin = device.type != "cpu"
+    save = partial(_save, out.with_name("last.pt"), name, training, record)
+
+    def read(step: int) -> Any:
+        chosen = drawn(config.seed, step, batch=config.batch, patches=len(bank))
+        return read_batch(bank, chosen, model, pin=pin)
+
+    def read_check(i: int) -> Any:
+        return read_batch(checks, [i], model, pin=pin) if checks else None
+
+    done = training.steps_done
+    with asked_to_end() as ending, progress("train", total=config.steps, done=done) as advance:
+        for batch in read_ahead(read, range(done, config.steps)):
+            training.step(batch)
+            advance()
+            last = training.steps_done == config.steps
+            if training.steps_done % config.validate_every == 0 or last:
+                training.check()
+                scores = (
+                    training.validate(read_ahead(read_check, range(len(checks)))) if checks else {}
+                )
+                _enter(record, training, scores)
+                write_text(out.with_name("history.csv"), _table(record, model))
+                save()
+            elif training.steps_done % _CHECK_EVERY == 0:
+                training.check()
+            if ending() and not last:
+                training.check()
+                save()
+                raise Interrupted(
+                    f"asked to end: step {training.steps_done} of {config.steps} is saved; the "
+                    "same command goes on from there"
+                )
+
+
+def _enter(record: Record, training: Training, scores: dict[str, Any]) -> None:
+    """Add a row to the history; keep the weights if they are the best."""
+    losses = training.read_losses()
+    training.losses.clear()
+    step, mean = training.steps_done, sum(losses) / len(losses)
+    rate = learning_rate(training.config, step - 1)
+    record.history.append({"step": step, "learning_rate": rate, "train_loss": mean, **scores})
+    # By loss, not by overlap: it tells apart weights whose decisions at 0.5 are the same, and
+    # what `stitch` uses is the probability, not the decision.
+    better = not scores or not record.best or scores["loss"] < record.best["scores"]["loss"]
+    if better:
+        record.best.update(step=step, scores=scores, weights=weights_of(training.network))
+    told = (
+        f", validation loss {scores['loss']:.5f}, Dice {scores['dice'] or 0:.4f}" if scores else ""
+    )
+    log.info("step %d: loss %.5f%s%s", step, mean, told, " (best)" if better and scores else "")
+
+
+def _publish(out: Path, model: UNetConfig, normalise: str, record: Record, name: str) -> None:
+    """Write history, model.json and, last of all, the network."""
+    best = record.best
+    write_text(out.with_name("history.csv"), _table(record, model))
+    write_json(
+        out.with_name("model.json"),
+        {
+            "format": FORMAT,
+            "fingerprint": name,
+            "content": state_digest(best["weights"]),
+            "model": asdict(model),
+            "normalise": normalise,
+            "parameters": parameters(model),
+            "step": best["step"],
+            "steps": record.history[-1]["step"],
+            "scores": best["scores"],
+        },
+    )
+    write_checkpoint(out, Checkpoint(model, normalise, best["weights"]))
+
+
+def _save(path: Path, name: str, training: Training, record: Record) -> None:
+    write_state(
+        path,
+        {
+            "fingerprint": name,
+            "training": training.state(),
+            "history": record.history,
+            "best": record.best,
+        },
+    )
+
+
+def _resume(path: Path, name: str, training: Training) -> Record:
+    """Bring `training` to where the same work was left, if it was begun."""
+    if not path.exists():
+        return Record()
+    try:
+        state: Mapping[str, Any] = read_state(path)
+    except CheckpointError as error:
+        log.warning("%s; starting anew", error)
+        return Record()
+    if state.get("fingerprint") != name:
+        log.info("%s is of other settings, patches or code: starting anew", path.name)
+        path.unlink()
+        return Record()
+    training.resume(state["training"])
+    log.info("resumed at step %d of %d", training.steps_done, training.config.steps)
+    return Record(state["history"], state["best"])
+
+
+def _table(record: Record, model: UNetConfig) -> str:
+    """The history as CSV; cells that were not measured are empty."""
+    ious = [f"iou_{k}" for k in range(model.classes)]
+    columns = ["step", "learning_rate", "train_loss", "validation_loss", "dice", *ious]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in record.history:
+        measured = {"validation_loss": row["loss"], "dice": row["dice"]} if "loss" in row else {}
+        measured |= dict(zip(ious, row.get("iou", []), strict=False))
+        known = {"step": row["step"], "learning_rate": row["learning_rate"]}
+        writer.writerow({**known, "train_loss": row["train_loss"], **measured})
+    return text.getvalue()
+
+
+def _normalise(patches: Path, validation: Path | None) -> str:
+    """How the intensities of both banks were normalised."""
+    ways = [attributes_of(store)["unet"]["normalise"] for store in (patches, validation) if store]
+    if len(set(ways)) > 1:
+        raise ConfigError(
+            f"training patches were normalised by {ways[0]}, validation patches by {ways[1]}; "
+            "build both banks with the same augment.normalise"
+        )
+    return str(ways[0])
+
+
+def _open_bank(store: Path, model: UNetConfig, config: TrainConfig) -> tuple[Bank, list[int]]:
+    """The bank of a store, and the voxels of each class in it; refused where it does not fit."""
+    unet = attributes_of(store)["unet"]
+    bank = Bank(open_level(store, "raw"), open_level(store, "target"), open_level(store, "border"))
+    n, channels, *patch = bank.raw.shape
+    if not n:
+        raise ConfigError(f"{store} holds no patches; set augment.patches >= 1")
+    if channels != model.channels:
+        raise ConfigError(
+            f"the patches of {store} have {channels} channels, the network takes "
+            f"{model.channels}; set model.channels to {channels}"
+        )
+    _check_patch(patch, model, config)
+    return bank, _check_classes(store, list(unet["classes"]), model)
+
+
+def _check_patch(patch: list[int], model: UNetConfig, config: TrainConfig) -> None:
+    axes = patch if model.dimensions == 3 else patch[1:]
+    nearest = [model.nearest_input_size(size) for size in axes]
+    wanted = nearest if model.dimensions == 3 else [1, *nearest]
+    if patch != wanted:
+        raise ConfigError(
+            f"the network does not accept patches of {tuple(patch)} voxels (z, y, x); the nearest "
+            f"augment.patch that it does: {wanted}"
+        )
+    bottom = prod(
+        [layer.size for layer in layers(model, size) if layer.taps == 3][
+            model.convolutions * (model.depth + 1) - 1
+        ]
+        for size in axes
+    )
+    seen = bottom * (config.batch if model.norm == "batch" else 1)
+    if model.norm in ("batch", "instance") and seen < 2:
+        raise ConfigError(
+            f"model.norm {model.norm} needs more than one voxel at the deepest level, patches of "
+            f"{tuple(patch)} leave one; make augment.patch larger"
+        )
+
+
+def _check_classes(store: Path, counts: list[int], model: UNetConfig) -> list[int]:
+    if any(counts[model.classes :]):
+        raise ConfigError(
+            f"the targets of {store} hold class {len(counts) - 1}, the network has "
+            f"{model.classes} classes (0..{model.classes - 1}); set model.classes to {len(counts)}"
+        )
+    if not any(counts):
+        raise ConfigError(
+            f"{store} holds no annotated voxel: every voxel of its targets is ignored; check "
+            "truth.ignore_label and the truth files"
+        )
+    return (counts + [0] * model.classes)[: model.classes]
