@@ -1,7 +1,7 @@
 """Connected components of one block, and what it hands to its neighbours."""
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cc3d
 import numpy as np
@@ -72,6 +72,37 @@ def label_block(mask: MaskArray, scope: Scope) -> tuple[IdArray, int]:
         np.add(found, np.uint32(count), out=out, where=section != 0)
         count += int(n)
     return labels, count
+
+
+def label_whole(mask: MaskArray, scope: Scope, min_size: int) -> tuple[IdArray, int]:
+    """Components of a volume in memory, without those of fewer than `min_size` voxels.
+
+    Returns
+    -------
+    (z, y, x) uint32, int
+        Ids 1..n in raster order, 0 outside; n.
+    """
+    labels, count = label_block(mask, scope)
+    _, size = _first_and_size(labels, count, (0, 0, 0), labels.shape)
+    kept = np.append(False, size >= min_size)
+    table = np.where(kept, np.cumsum(kept), 0).astype(np.uint32)
+    return table[labels], int(kept.sum())
+
+
+def inside(stored: npt.NDArray[Any], threshold: float) -> npt.NDArray[np.bool_]:
+    """Where a stored probability is above a threshold.
+
+    Parameters
+    ----------
+    stored : (...) uint8 in 0..255 or float in 0..1
+    threshold
+        In 0..1; compared strictly, in float64, with the value that is stored.
+    """
+    if stored.dtype == np.uint8:
+        above: npt.NDArray[np.bool_] = (np.arange(256) / 255 > threshold)[stored]
+        return above
+    # As a numpy float64: a plain float would be rounded to the array's half precision first.
+    return np.asarray(stored > np.float64(threshold))
 
 
 def pieces_of(labels: IdArray, count: int, *, start: Zyx, shape: Zyx, scope: Scope) -> Pieces:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import correlate1d
 
+from unet_core.config.result import Scope
 from unet_core.geometry import Zyx
 
 HeightArray = npt.NDArray[np.uint16]
@@ -40,6 +41,18 @@ def depth_steps(depth: float) -> int:
     At 1 only basins without any depth are merged: the fragments of flat minima.
     """
     return max(1, round(depth * TOP))
+
+
+def smoothing_sd(
+    smoothing_px: float, voxel_size_nm: Sequence[float], scope: Scope
+) -> tuple[float, float, float]:
+    """Standard deviations (z, y, x) in voxels of a smoothing that is given in in-plane pixels.
+
+    In volumes z is smoothed over the same length as y and x are; sections are not mixed.
+    """
+    z, y, x = voxel_size_nm
+    along_z = smoothing_px * (y + x) / (2 * z) if scope == "volume" else 0.0
+    return along_z, smoothing_px, smoothing_px
 
 
 def smoothing_reach(sigma: Sequence[float]) -> Zyx:

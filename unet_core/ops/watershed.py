@@ -312,16 +312,15 @@ def _saddles(
     one = np.empty(others.size, np.int64)
     seen = np.full(count, -1, np.int64)  # where the pair of the current label is kept
     kept = 0
-    for low in range(count):
+    for label in range(count):
         own = kept
-        for place in range(begin[low], begin[low + 1]):
-            other = others[place]
-            slot = seen[other]
-            if slot >= own:
-                saddles[slot] = min(saddles[slot], saddles[place])
+        for crossing in range(begin[label], begin[label + 1]):
+            pair = seen[others[crossing]]
+            if pair >= own:
+                saddles[pair] = min(saddles[pair], saddles[crossing])
             else:
-                seen[other] = kept
-                one[kept], others[kept], saddles[kept] = low, other, saddles[place]
+                seen[others[crossing]] = kept
+                one[kept], others[kept], saddles[kept] = label, others[crossing], saddles[crossing]
                 kept += 1
     return one[:kept].copy(), others[:kept].copy(), saddles[:kept].copy()
 

@@ -28,7 +28,14 @@ from unet_core.ops.watershed import (
     seen_by,
 )
 from unet_core.run.crew import Crew, Done
-from unet_core.run.objects import WriteLabels, keep_tables, neighbours, refuse_tables, table_of
+from unet_core.run.objects import (
+    PROCESS_MB,
+    WriteLabels,
+    keep_tables,
+    neighbours,
+    refuse_tables,
+    table_of,
+)
 
 HeightsOf = Callable[[Box], HeightArray]
 """The (z, y, x) heights of a box in the volume; runs in a worker: picklable."""
@@ -73,7 +80,7 @@ def label_watershed(
         Number of objects; ids are 1..n in raster order of their first voxels.
     """
     plan = blocks(shape, block=shard)
-    need_mb = plan[0].write.size * _BYTES_PER_VOXEL / 1e6 if plan else 0
+    need_mb = PROCESS_MB + plan[0].write.size * _BYTES_PER_VOXEL / 1e6 if plan else 0
     cut = partial(_fragments, heights_of=heights_of, shape=shape, scope=scope)
     find = partial(_find, cut=cut, scope=scope, scratch=build.scratch)
     notes = crew.run(build, "fragments", find, plan, need_mb=need_mb)

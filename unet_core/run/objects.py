@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 WriteLabels = Callable[[Block, ObjectArray], Done]
 """Puts the (z, y, x) uint64 labels of `block.write` on disk; runs in a worker: picklable."""
 
+PROCESS_MB = 300
+"""Memory of a worker that has imported everything and read nothing."""
+
 _BYTES_PER_VOXEL = 24
 """Of a block while it is labelled: mask, local labels, work of cc3d, final labels, encoding."""
 
@@ -70,7 +73,7 @@ def label_components(
         Number of objects.
     """
     plan = blocks(shape, block=shard)
-    need_mb = plan[0].write.size * _BYTES_PER_VOXEL / 1e6 if plan else 0
+    need_mb = PROCESS_MB + plan[0].write.size * _BYTES_PER_VOXEL / 1e6 if plan else 0
     find = partial(_find, mask_of=mask_of, shape=shape, scope=scope, scratch=build.scratch)
     counts = crew.run(build, "pieces", find, plan, need_mb=need_mb)
     refuse_tables(sum(counts) * _BYTES_PER_PIECE, sum(counts), crew.resources.memory_mb)

@@ -1,0 +1,168 @@
+"""Probabilities to objects: one id each over the whole volume, whatever the blocks."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unet_core.config import ObjectsConfig, Resources, StitchConfig
+from unet_core.errors import ConfigError
+from unet_core.geometry import Block, Box, Zyx
+from unet_core.io.arrays import (
+    chunk_of,
+    create_array,
+    open_level,
+    read_mirrored,
+    shard_of,
+    write_block,
+)
+from unet_core.io.calibration import read_calibration
+from unet_core.io.ledger import Build, building
+from unet_core.io.ngff import content_of, label_image, multiscale, voxel_size_of
+from unet_core.ops.components import inside
+from unet_core.ops.heights import (
+    HeightArray,
+    depth_steps,
+    heights_of,
+    smooth,
+    smoothing_reach,
+    smoothing_sd,
+)
+from unet_core.ops.union import ObjectArray
+from unet_core.run.basins import label_watershed
+from unet_core.run.crew import Crew, Done
+from unet_core.run.objects import label_components
+
+log = logging.getLogger(__name__)
+
+
+def stitch_labels(
+    config: StitchConfig,
+    *,
+    objects: ObjectsConfig,
+    probabilities: Path,
+    calibration: Path | None,
+    out: Path,
+    resources: Resources,
+) -> None:
+    """Write the objects of the foreground class to the store `out`: ``0``, uint64, 0 is none.
+
+    Ids are 1..n in raster order of the objects' first voxels; they depend neither on the blocks
+    nor on the workers.
+
+    Raises
+    ------
+    StoreError
+        If `probabilities` is no finished store, or `calibration` no file of `calibrate`.
+    ConfigError
+        If objects.foreground is a class that the probabilities do not have.
+    """
+    level = open_level(probabilities)
+    made_from: dict[str, Any] = {"probabilities": content_of(probabilities)}
+    _check_foreground(probabilities, level.shape, objects)
+    how = _chosen(config, calibration)
+    # Not the calibration's content: another calibration with the same outcome changes nothing.
+    settings = {"stitch": how, "objects": objects}
+    if how["method"] == "watershed" and objects.scope == "volume":
+        made_from["voxel_size_nm"] = list(voxel_size_of(probabilities))
+    with (
+        building(out, stage="stitch", settings=settings, inputs=made_from) as build,
+        Crew(resources) as crew,
+    ):
+        cut: dict[str, Any] = {"chunk": chunk_of(level), "shard": shard_of(level)}
+        create_array(build.store, "0", shape=level.shape[-3:], dtype="uint64", **cut)
+        make = _by_threshold if how["method"] == "threshold" else _by_watershed
+        count = make(crew, build, how, objects, probabilities)
+        log.info("%d objects by %s", count, how)
+        size = voxel_size_of(probabilities)
+        build.publish(
+            ome=label_image(multiscale("labels", axes="zyx", voxel_size_nm=size)),
+            unet={"objects": count, "scope": objects.scope, **how},
+        )
+
+
+def _chosen(config: StitchConfig, calibration: Path | None) -> dict[str, Any]:
+    """The method and the settings it reads, no others."""
+    if config.method == "calibrated" and calibration is not None:
+        config = read_calibration(calibration)
+    elif config.method == "calibrated":
+        log.info("no calibration given: objects by stitch.threshold %s", config.threshold)
+    if config.method == "watershed":
+        return {
+            "method": "watershed",
+            "smoothing_px": config.smoothing_px,
+            "depth": config.depth,
+        }
+    return {"method": "threshold", "threshold": config.threshold}
+
+
+def _by_threshold(
+    crew: Crew, build: Build, how: dict[str, Any], objects: ObjectsConfig, probabilities: Path
+) -> int:
+    channel = objects.foreground - 1
+    return label_components(
+        crew,
+        build,
+        mask_of=partial(
+            _mask_of, probabilities=probabilities, channel=channel, threshold=how["threshold"]
+        ),
+        write=partial(_write, out=build.store),
+        shape=_shape_of(build.store),
+        shard=shard_of(open_level(build.store)),
+        scope=objects.scope,
+        min_size=objects.min_size_vx,
+    )
+
+
+def _by_watershed(
+    crew: Crew, build: Build, how: dict[str, Any], objects: ObjectsConfig, probabilities: Path
+) -> int:
+    sd = smoothing_sd(how["smoothing_px"], voxel_size_of(probabilities), objects.scope)
+    channel = objects.foreground - 1
+    return label_watershed(
+        crew,
+        build,
+        heights_of=partial(_heights_of, probabilities=probabilities, channel=channel, sd=sd),
+        write=partial(_write, out=build.store),
+        shape=_shape_of(build.store),
+        shard=shard_of(open_level(build.store)),
+        scope=objects.scope,
+        depth=depth_steps(how["depth"]),
+        min_size=objects.min_size_vx,
+    )
+
+
+def _mask_of(
+    box: Box, *, probabilities: Path, channel: int, threshold: float
+) -> npt.NDArray[np.bool_]:
+    stored = np.asarray(open_level(probabilities)[(channel, *box.slices)])
+    return inside(stored, threshold)
+
+
+def _heights_of(
+    box: Box, *, probabilities: Path, channel: int, sd: tuple[float, float, float]
+) -> HeightArray:
+    stored = read_mirrored(open_level(probabilities), box.grow(smoothing_reach(sd)))[channel]
+    return smooth(heights_of(stored), sd)
+
+
+def _write(block: Block, labels: ObjectArray, *, out: Path) -> Done:
+    return Done(write_block(open_level(out, mode="r+"), block.write, labels))
+
+
+def _shape_of(store: Path) -> Zyx:
+    z, y, x = open_level(store).shape
+    return z, y, x
+
+
+def _check_foreground(store: Path, shape: Sequence[int], objects: ObjectsConfig) -> None:
+    channels = shape[0] if len(shape) == 4 else 0
+    if objects.foreground > channels:
+        raise ConfigError(
+            f"objects.foreground is class {objects.foreground}, {store} has classes 1 to "
+            f"{channels}; choose one of these"
+        )
