@@ -175,6 +175,6 @@ def _by_exponent(exponent: npt.NDArray[np.intp], weights: npt.NDArray[np.float64
 
 
 def _pieces(values: Array) -> list[Array]:
-    """The values in flat pieces of at most 2^22, so that what is derived of them stays small."""
+    """The values in flat pieces of at most 2^20, so that what is derived of them stays small."""
     flat = values.reshape(-1)
-    return [flat[start : start + 2**22] for start in range(0, flat.size, 2**22)]
+    return [flat[start : start + 2**20] for start in range(0, flat.size, 2**20)]

@@ -70,6 +70,11 @@ class RawVolume:
     """Looks at the headers of all files of a series; raises RawFormatError naming the first that
     does not fit."""
 
+    @property
+    def unit_mb(self) -> float:
+        """What the file stores together, MB."""
+        return float(np.prod([self.shape[0], *self.unit])) * self.dtype.itemsize / 1e6
+
     def read(self, box: Box) -> Array:
         """The voxels of `box`, which lies in the volume: (c, z, y, x).
 

@@ -1,0 +1,123 @@
+"""From the number types of files to those of the stores: what is kept, widened or refused."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unet_core.config import TruthConfig
+from unet_core.errors import RawFormatError
+from unet_core.geometry import IGNORED_ID
+
+Array = npt.NDArray[Any]
+IdArray = npt.NDArray[np.uint32]
+
+_STORED = {
+    "bool": "uint8",
+    "uint8": "uint8",
+    "uint16": "uint16",
+    "int8": "int16",
+    "int16": "int16",
+    "float16": "float32",
+    "float32": "float32",
+    "float64": "float32",
+}
+
+_MOST_CLASSES = 254
+"""The greatest class: targets are uint8, where 255 counts for nothing."""
+
+
+def stored_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Number type in the raw store of intensities that are `dtype` in the file.
+
+    Raises
+    ------
+    RawFormatError
+        If it is a whole number of 32 or 64 bits, of which the range is not known.
+    """
+    name = np.dtype(dtype).name
+    if name not in _STORED:
+        raise RawFormatError(
+            f"intensities are {name}; stored are 8 and 16 bits and floats. Save them as uint16 or "
+            "float32 (or is this truth? Then it belongs into the column truth)"
+        )
+    return np.dtype(_STORED[name])
+
+
+def as_intensities(values: Array) -> Array:
+    """Intensities in the number type of the raw store (`stored_dtype`), any shape.
+
+    Raises
+    ------
+    RawFormatError
+        If a value is not finite, or not in float32.
+    """
+    if values.dtype.kind != "f":
+        return values.astype(stored_dtype(values.dtype))
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float32)
+    if not np.isfinite(stored).all():
+        bad = stored[~np.isfinite(stored)]
+        raise RawFormatError(
+            f"{bad.size} intensities are not finite numbers (such as {bad[0]}); replace them, for "
+            "example by the mean, before converting"
+        )
+    return stored
+
+
+def as_ids(values: Array, truth: TruthConfig) -> IdArray:
+    """Truth as ids: `truth.ignore_label` becomes IGNORED_ID.
+
+    Parameters
+    ----------
+    values : any shape and number type
+        As in the file.
+    truth
+        Says what they mean.
+
+    Returns
+    -------
+    same shape, uint32
+        instances: the ids. semantic: the classes. binary: 1 where non-zero, else 0.
+
+    Raises
+    ------
+    RawFormatError
+        If a value is negative, a fraction, or too large.
+    """
+    ignored = np.zeros(values.shape, bool)
+    if truth.ignore_label is not None:
+        ignored = values == truth.ignore_label
+    if truth.kind == "binary":
+        ids = (values != 0).astype(np.uint32)
+    else:
+        _refuse_no_ids(values[~ignored], truth)
+        ids = np.where(ignored, 0, values).astype(np.uint32)
+    ids[ignored] = IGNORED_ID
+    return np.asarray(ids, np.uint32)
+
+
+def _refuse_no_ids(values: Array, truth: TruthConfig) -> None:
+    if values.size == 0:
+        return
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values % 1 == 0)).all():
+        odd = values[~(np.isfinite(values) & (values % 1 == 0))][0]
+        raise RawFormatError(
+            f"truth holds the value {odd}, {truth.kind} need whole numbers; is this the raw volume?"
+        )
+    low, high = int(values.min()), int(values.max())
+    if low < 0:
+        raise RawFormatError(
+            f"truth holds the value {low}, ids must be >= 0; if it means 'not annotated', set "
+            f"truth.ignore_label to {low}"
+        )
+    if truth.kind == "semantic" and high > _MOST_CLASSES:
+        raise RawFormatError(
+            f"truth holds the class {high}, classes go up to {_MOST_CLASSES}; number them from 0, "
+            "set truth.ignore_label if it is none, or truth.kind to instances or binary"
+        )
+    if high >= IGNORED_ID:
+        raise RawFormatError(
+            f"truth holds the id {high}, ids go up to {IGNORED_ID - 1}; relabel the file, so that "
+            "ids count from 1 (skimage.segmentation.relabel_sequential)"
+        )
