@@ -174,6 +174,12 @@ def _phantom(options: argparse.Namespace) -> None:
     write_phantom(shape=tuple(options.shape), seed=options.seed, out=options.out)
 
 
+def _describe(options: argparse.Namespace) -> None:
+    from unet_core.stages.describe import described
+
+    print(described(options.preset, size=options.size, as_json=options.json))
+
+
 def _montage(options: argparse.Namespace) -> None:
     from unet_core.stages.montage import draw_montage
 
@@ -306,6 +312,14 @@ def _parser() -> argparse.ArgumentParser:
     add = stage("report", _report, "The page of a run, from all its results.").add_argument
     add("--manifest", required=True, metavar="JSON", help="volumes with their folds, and models")
     add("--results", type=Path, required=True, help="folder of the run")
+
+    text = "What the network of a preset is and costs: parameters, sizes, work."
+    describe = commands.add_parser("describe", help=text, description=text)
+    describe.set_defaults(run=_describe)
+    add = describe.add_argument
+    add("preset", type=Path, metavar="MODEL.yaml", help="such as config/models/paper.yaml")
+    add("--size", type=int, help="voxels per axis of one pass (default: accepted, near 572)")
+    add("--json", action="store_true", help="for programs")
 
     text = "A synthetic volume with exact truth: raw.tif and truth.tif."
     phantom = commands.add_parser("phantom", help=text, description=text)

@@ -5,7 +5,7 @@ Standard library, pydantic and yaml only: the Snakefile imports this at every pa
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from unet_core.config.result import (
     ScoreConfig,
     StitchConfig,
 )
-from unet_core.config.sheet import Volume, locate, missing, read_sheet
+from unet_core.config.sheet import Volume, locate, read_sheet
 from unet_core.config.versions import RESULT_VERSION
 from unet_core.errors import ConfigError
 
@@ -164,27 +164,37 @@ class Workflow:
         ConfigError
             Naming every row whose files are missing.
         """
-        todo, problems = [], []
-        for name, volume in self.volumes.items():
-            new = [
-                image
-                for image in ("raw", "truth")
-                if volume.has(image)
-                and not (stores / name / f"{image}.ome.zarr/zarr.json").exists()
-            ]
-            todo += [name] if new else []
-            problems += [
-                f"{volume.row}: {image}: nothing at {volume.source(image)}"
-                for image in new
-                if missing(volume.source(image))
-            ]
+        new = [
+            (volume, image) for volume, image, store in self._images(stores) if not store.exists()
+        ]
+        problems = [
+            f"{volume.row}: {image}: nothing at {volume.source(image)}"
+            for volume, image in new
+            if volume.absent(image)
+        ]
         if problems:
             raise ConfigError(
                 "\n".join(problems)
                 + "\ncorrect the column, or say where the files are with the setting data "
                 "(--config data=FOLDER)"
             )
-        return todo
+        return list(dict.fromkeys(volume.name for volume, _ in new))
+
+    def archived(self, *, stores: Path) -> list[str]:
+        """Raw and truth files that are gone, but were converted before."""
+        return [
+            source
+            for volume, image, store in self._images(stores)
+            for source in volume.absent(image)
+            if store.exists()
+        ]
+
+    def _images(self, stores: Path) -> Iterator[tuple[Volume, str, Path]]:
+        """Every raw and truth, and the file that says it is converted."""
+        for volume in self.volumes.values():
+            for image in ("raw", "truth"):
+                if volume.has(image):
+                    yield volume, image, stores / volume.name / f"{image}.ome.zarr/zarr.json"
 
 
 def load_workflow(config: Mapping[str, Any], *, presets: Path) -> Workflow:
@@ -269,7 +279,7 @@ def _models(config: Mapping[str, Any], presets: Path) -> dict[str, Model]:
         path = _preset(name, presets)
         if path.stem in models:
             raise ConfigError(f"models: {path.stem} stands there twice")
-        models[path.stem] = _model(path, config)
+        models[path.stem] = read_model(path, config)
     return models
 
 
@@ -288,9 +298,18 @@ def _preset(name: str, presets: Path) -> Path:
     return path
 
 
-def _model(path: Path, config: Mapping[str, Any]) -> Model:
+def read_model(path: Path, config: Mapping[str, Any]) -> Model:
+    """A preset, overridden by the sections model and train of `config`.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or holds what is no setting.
+    """
     try:
         preset = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); give a preset") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
     if not isinstance(preset, Mapping) or set(preset) - set(MODEL_SECTIONS):

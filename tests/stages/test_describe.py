@@ -1,0 +1,58 @@
+"""What `unet-core describe` says of the presets."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unet_core.cli import main
+from unet_core.config.workflow import read_model
+
+PRESETS = sorted((Path(__file__).parents[2] / "config/models").glob("*.yaml"))
+
+
+def test_the_numbers_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    paper = next(p for p in PRESETS if p.stem == "paper")
+    assert main(["describe", str(paper), "--size", "572", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["parameters"] == 31_030_658
+    assert facts["convolutions"] == 23
+    assert (facts["halo_px"], facts["stride_px"], facts["output_size"]) == (92, 16, 388)
+    assert facts["input_sizes"][:2] == [188, 204]
+    assert facts["multiply_adds_per_voxel"] == 999_232
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p.stem)
+def test_every_preset_can_be_described_and_takes_the_default_patch(
+    preset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["describe", str(preset)]) == 0
+    assert "size 572:" in capsys.readouterr().out
+    chosen = read_model(preset, {})
+    assert chosen.train.steps % chosen.train.validate_every == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model:\n  widht: 3\n", "did you mean width"),
+        ("models: {}\n", "model and train only"),
+        ("model: [\n", "not YAML"),
+        (None, "cannot be read"),
+    ],
+)
+def test_what_is_no_preset_is_refused(
+    text: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        (tmp_path / "preset.yaml").write_text(text)
+    assert main(["describe", str(tmp_path / "preset.yaml")]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_size_that_is_not_accepted_names_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paper = next(p for p in PRESETS if p.stem == "paper")
+    assert main(["describe", str(paper), "--size", "512"]) == 1
+    assert "508" in capsys.readouterr().err
