@@ -3,6 +3,7 @@ from pathlib import Path
 from shlex import quote
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from unet_core.config.workflow import load_workflow
 from unet_core.errors import ConfigError
@@ -87,6 +88,8 @@ def check_files():
         names = asked.to_check(stores=Path(stores))
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
+    for gone in asked.archived(stores=Path(stores)):
+        logger.warning(f"{gone} is gone: the store made of it is used as it is.")
     if names:
         command = ["unet-core", "check", "--sheet", asked.sheet, "--data", asked.data]
         run = subprocess.run(

@@ -1,0 +1,347 @@
+"""Which edit reruns what: every setting, the sheet, files touched or changed, and nothing more."""
+
+import dataclasses
+import os
+import re
+import shutil
+import time
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.workflow.conftest import FOLDS, REPOSITORY, Project, plans, rows
+from unet_core.config.workflow import MODEL_SECTIONS, SECTIONS
+
+SECTION_READERS: dict[str, set[str]] = {
+    "convert": {"convert raw", "convert truth"},
+    "truth": {"convert truth"},
+    "weights": {"weights"},
+    "augment": {"augment train", "augment validation"},
+    "model": {"train"},
+    "train": {"train"},
+    "infer": {"infer"},
+    "objects": {"calibrate", "stitch", "score"},
+    "calibrate": {"calibrate"},
+    "stitch": {"stitch"},
+    "score": {"score"},
+    "report": {"montage", "report"},
+}
+
+SETTING_READERS: dict[str, set[str]] = {
+    "augment.patches": {"augment train"},
+    "augment.elastic_sd_px": {"augment train"},
+    "augment.elastic_nodes": {"augment train"},
+    "augment.symmetries": {"augment train"},
+    "augment.rotation": {"augment train"},
+    "augment.contrast": {"augment train"},
+    "augment.brightness": {"augment train"},
+    "augment.noise_sd": {"augment train"},
+    "augment.validation_patches": {"augment validation"},
+    "report.title": {"report"},
+}
+"""Settings that not all readers of their section read."""
+
+FOLLOWERS: dict[str, set[str]] = {
+    "convert raw": {"augment train", "augment validation", "infer", "montage"},
+    "convert truth": {"weights", "calibrate", "score", "montage"},
+    "weights": {"augment train", "augment validation"},
+    "augment train": {"train"},
+    "augment validation": {"train"},
+    "train": {"infer", "report"},
+    "infer": {"calibrate", "stitch", "score", "montage"},
+    "calibrate": {"stitch", "score", "report"},
+    "stitch": {"score", "montage", "all"},
+    "score": {"report"},
+    "montage": {"report"},
+    "report": {"all"},
+    "all": set(),
+}
+
+EDITS: dict[str, Any] = {
+    "convert.chunk": [32, 64, 64],
+    "convert.shard": [64, 512, 512],
+    "convert.codec": "lz4",
+    "convert.smallest_level_px": 128,
+    "truth.kind": "binary",
+    "truth.objects": "volume",
+    "truth.ignore_label": 7,
+    "weights.border_px": 2,
+    "weights.border_weight": 5,
+    "weights.border_sigma_px": 4,
+    "weights.distances": "volume",
+    "augment.seed": 1,
+    "augment.patches": 1001,
+    "augment.validation_patches": 33,
+    "augment.patch": [1, 192, 192],
+    "augment.normalise": "percentile",
+    "augment.elastic_sd_px": 5,
+    "augment.elastic_nodes": 4,
+    "augment.symmetries": False,
+    "augment.rotation": True,
+    "augment.contrast": 0.2,
+    "augment.brightness": 0.2,
+    "augment.noise_sd": 0.01,
+    "augment.border_bias": 0.5,
+    "augment.shard_patches": 8,
+    "model.dimensions": 3,
+    "model.channels": 2,
+    "model.classes": 3,
+    "model.width": 16,
+    "model.depth": 1,
+    "model.convolutions": 1,
+    "model.padding": "same",
+    "model.norm": "batch",
+    "model.activation": "leaky_relu",
+    "model.up": "nearest",
+    "model.dropout": 0.25,
+    "train.seed": 1,
+    "train.steps": 11,
+    "train.batch": 2,
+    "train.optimiser": "adam",
+    "train.learning_rate": 0.01,
+    "train.momentum": 0.9,
+    "train.weight_decay": 0.1,
+    "train.schedule": "cosine",
+    "train.warmup_steps": 1,
+    "train.class_weights": "uniform",
+    "train.clip_norm": 1,
+    "train.precision": "float32",
+    "train.validate_every": 5,
+    "infer.tile_px": 192,
+    "infer.dtype": "float16",
+    "infer.precision": "float32",
+    "infer.averaging": "symmetries",
+    "objects.foreground": 2,
+    "objects.scope": "volume",
+    "objects.min_size_vx": 30,
+    "calibrate.methods": ["threshold"],
+    "calibrate.thresholds": 61,
+    "calibrate.smoothing_px": [1.0],
+    "calibrate.depths": [0.1],
+    "calibrate.measure": "adapted_rand",
+    "stitch.method": "threshold",
+    "stitch.threshold": 0.4,
+    "stitch.smoothing_px": 2,
+    "stitch.depth": 0.1,
+    "score.isbi": False,
+    "score.thresholds": 12,
+    "score.iou_thresholds": [0.5],
+    "report.title": "Another",
+    "report.sections": 4,
+    "report.width_px": 320,
+}
+"""Another value for every setting there is."""
+
+ALONGSIDE: dict[str, dict[str, Any]] = {
+    # A 3-D network takes 3-D patches, a third class needs a network that has one.
+    "model.dimensions": {"augment": {"patch": [44, 188, 188]}},
+    "model.convolutions": {"augment": {"patch": [1, 190, 190]}},
+    "objects.foreground": {"model": {"classes": 3}},
+}
+"""What must be set as well for an edit to be accepted."""
+
+
+def after(readers: set[str]) -> set[str]:
+    """`readers` and all stages that use what they make."""
+    reached, new = set(), set(readers)
+    while new:
+        reached |= new
+        new = set().union(*(FOLLOWERS[stage] for stage in new)) - reached
+    return reached
+
+
+def stages(jobs: set[str]) -> set[str]:
+    """Jobs without their volume and model: ``convert raw``, ``augment train``, ``infer``."""
+    told = (re.sub(r" (volume|model)=\S+", "", job) for job in jobs)
+    return {re.sub(r" (image|fold)=", " ", stage) for stage in told}
+
+
+def of_volume(jobs: set[str], name: str) -> set[str]:
+    return {job for job in jobs if f"volume={name}" in job}
+
+
+def edit(key: str) -> dict[str, Any]:
+    section, name = key.split(".")
+    both = {section: {name: EDITS[key]}}
+    for other, settings in ALONGSIDE.get(key, {}).items():
+        both[other] = {**settings, **both.get(other, {})}
+    return both
+
+
+@pytest.fixture(scope="module")
+def edited(finished: Project) -> dict[str, set[str]]:
+    """The jobs that each edit starts."""
+    return dict(zip(EDITS, plans([(finished, edit(key)) for key in EDITS]), strict=True))
+
+
+def test_every_setting_has_an_edit_here() -> None:
+    settings = {
+        f"{section}.{field.name}"
+        for section, schema in (SECTIONS | MODEL_SECTIONS).items()
+        for field in dataclasses.fields(schema)
+    }
+    assert set(EDITS) == settings
+
+
+@pytest.mark.parametrize("key", [key for key in EDITS if key not in ALONGSIDE])
+def test_an_edit_reruns_the_stages_that_read_it_and_what_follows(
+    edited: dict[str, set[str]], key: str
+) -> None:
+    readers = SETTING_READERS.get(key) or SECTION_READERS[key.split(".")[0]]
+    assert stages(edited[key]) == after(readers)
+
+
+@pytest.mark.parametrize("key", ALONGSIDE)
+def test_an_edit_that_needs_another_reruns_the_readers_of_both(
+    edited: dict[str, set[str]], key: str
+) -> None:
+    readers = set().union(*(SECTION_READERS[name] for name in edit(key)))
+    assert stages(edited[key]) == after(readers)
+
+
+def test_a_finished_workflow_has_nothing_to_do(finished: Project) -> None:
+    assert finished.plan() == set()
+    assert "Nothing to be done" in finished.snakemake("-n").stdout
+
+
+def test_a_tile_edit_never_retrains(edited: dict[str, set[str]]) -> None:
+    assert not stages(edited["infer.tile_px"]) & {"train", "augment train", "convert raw"}
+
+
+def test_a_learning_rate_edit_never_reconverts(edited: dict[str, set[str]]) -> None:
+    assert not stages(edited["train.learning_rate"]) & {"convert raw", "convert truth", "weights"}
+
+
+def test_swapping_the_values_of_two_settings_reruns(finished: Project) -> None:
+    # Snakemake compares the set of a rule's parameter values, blind to which is which.
+    swapped = finished.plan(calibrate={"depths": [0.0, 1.0, 2.0][:2], "smoothing_px": [0.02, 0.05]})
+    assert stages(swapped) == after({"calibrate"})
+    contrast, brightness = {"contrast": 0.3, "brightness": 0.1}, {"contrast": 0.1}
+    assert stages(finished.plan(augment=contrast)) == after({"augment train"})
+    assert finished.plan(augment=brightness | {"brightness": 0.1}) == set()
+
+
+def test_order_comments_and_defaults_spelt_out_rerun_nothing(project: Project) -> None:
+    path = project.folder / "config/config.yaml"
+    settings = yaml.safe_load(path.read_text())
+    backwards = {
+        key: dict(reversed(value.items())) if isinstance(value, dict) else value
+        for key, value in reversed(settings.items())
+    }
+    path.write_text("# another comment\n" + yaml.safe_dump(backwards, sort_keys=False))
+    assert project.plan() == set()
+    path.write_text("volumes: config/volumes.tsv\n")
+    assert project.plan() == set(), "defaults left out"
+    spelt = {name: dataclasses.asdict(schema()) for name, schema in SECTIONS.items()}
+    spelt["augment"].pop("patch")
+    spelt["weights"]["border_weight"] = 10
+    assert project.plan(**spelt) == set(), "10 for 10.0"
+
+
+def test_a_row_of_the_sheet_touches_its_volume_only(project: Project) -> None:
+    project.sheet(rows(d={"voxel_size_nm": "40,4,4"}))
+    jobs = project.plan()
+    assert jobs - of_volume(jobs, "d") == {"all", "report"}
+    assert stages(of_volume(jobs, "d")) == {
+        *("convert raw", "convert truth", "infer", "stitch", "score", "montage"),
+    }
+
+
+def test_a_row_of_a_training_volume_retrains(project: Project) -> None:
+    project.sheet(rows(a={"sections": "0:3"}))
+    jobs = project.plan()
+    assert "train model=one" in jobs
+    assert not any(job.startswith(("convert", "weights")) for job in jobs - of_volume(jobs, "a"))
+
+
+def test_a_new_volume_to_predict_never_retrains(project: Project) -> None:
+    project.write("data/f.raw", "raw of f")
+    project.sheet([*rows(), ["f", "data/f.raw", "", "predict", "", ""]])
+    jobs = project.plan()
+    assert jobs - of_volume(jobs, "f") == {"all", "report"}
+    assert stages(of_volume(jobs, "f")) == {"convert raw", "infer", "stitch", "montage"}
+
+
+def test_a_new_model_leaves_the_others(project: Project) -> None:
+    project.write("three.yaml", "model: {depth: 2, width: 4}\n")
+    jobs = project.plan(models=["one.yaml", "two.yaml", "three.yaml"])
+    assert jobs - {job for job in jobs if "model=three" in job} == {"all", "report"}
+
+
+def test_a_preset_retrains_its_model_only(project: Project) -> None:
+    project.write("two.yaml", "model: {depth: 2, width: 4}\ntrain: {steps: 10}\n")
+    jobs = project.plan()
+    assert "train model=two" in jobs
+    assert not any("model=one" in job for job in jobs)
+
+
+def test_rows_in_another_order_rerun_nothing_but_what_depends_on_order(project: Project) -> None:
+    project.sheet([row for row in reversed(rows()) if row[0] not in "ab"] + rows()[:2])
+    assert stages(project.plan()) <= {"report", "all"}
+
+
+def test_touched_files_rerun_nothing(project: Project) -> None:
+    touched = ["data/a.raw", "data/a.truth", "config/config.yaml", "config/volumes.tsv", "one.yaml"]
+    touched += [
+        "results/volumes/a/raw.ome.zarr/zarr.json",
+        "results/volumes/a/truth.ome.zarr/zarr.json",
+        "results/patches/train.zarr/zarr.json",
+        "results/models/one/model.json",
+        "results/volumes/d/one/probabilities.ome.zarr/zarr.json",
+    ]
+    later = time.time() + 5
+    for name in touched:
+        os.utime(project.folder / name, (later, later))
+    # Its content is what model.json digests; and no checksum is taken of a file of this size.
+    best = project.folder / "results/models/one/best.pt"
+    with best.open("ab") as file:
+        file.truncate(2 * 10**6)
+    os.utime(best, (later, later))
+    assert project.plan() == set()
+
+
+def test_changed_bytes_of_raw_rerun_its_volume(project: Project) -> None:
+    path = project.folder / "data/d.raw"
+    times = path.stat()
+    path.write_text(path.read_text().replace("raw", "RAW"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    jobs = project.plan()
+    assert jobs - of_volume(jobs, "d") == {"all", "report"}
+    assert stages(of_volume(jobs, "d")) == {"convert raw", "infer", "stitch", "score", "montage"}
+
+
+def test_data_that_moved_rerun_nothing(project: Project) -> None:
+    (project.folder / "data").rename(project.folder / "elsewhere")
+    project.sheet([[cell.replace("data/", "") for cell in row] for row in rows()])
+    assert project.plan(data="elsewhere") == set()
+
+
+def test_raw_files_may_be_archived_once_they_are_converted(project: Project) -> None:
+    shutil.rmtree(project.folder / "data")
+    assert project.plan() == set()
+    assert stages(project.plan(infer={"tile_px": 192})) == after({"infer"})
+    told = project.snakemake("-n").stdout
+    assert "the store made of it is used as it is" in told
+
+
+def test_a_deleted_store_is_made_again(project: Project) -> None:
+    shutil.rmtree(project.folder / "results/volumes/d/one/labels.ome.zarr")
+    jobs = project.plan()
+    assert jobs == {
+        *("stitch volume=d model=one", "score volume=d model=one", "montage volume=d model=one"),
+        *("report", "all"),
+    }
+
+
+def test_a_fresh_checkout_of_the_workflow_reruns_nothing(project: Project) -> None:
+    """All rules and configurations get new times and another folder, as `git clone` gives them."""
+    clone = project.folder / "clone"
+    for part in ("workflow", "config"):
+        shutil.copytree(REPOSITORY / part, clone / part, copy_function=shutil.copyfile)
+    told = project.snakemake("-n", "--snakefile", str(clone / "workflow/Snakefile"))
+    assert "Nothing to be done" in told.stdout, told.stdout
+
+
+def test_every_fold_is_in_the_project() -> None:
+    assert set(FOLDS.values()) == {"train", "validation", "test", "predict"}
