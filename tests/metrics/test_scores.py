@@ -38,7 +38,7 @@ def counts_of(truth: np.ndarray, found: np.ndarray) -> dict[str, Any]:
     objects, probability = truth_objects(truth), found / 3
     table = contingency(objects, found)
     return {
-        "labels": label_counts(table, contingency(objects, grow_labels(found))),
+        "labels": label_counts(table, contingency(objects, grow_labels(found.astype(np.int32)))),
         "objects": object_counts(table, SETTINGS["iou_thresholds"]),
         "foreground": semantic_counts(contingency(truth > 0, found > 0), 2),
         "classes": semantic_counts(contingency(truth, found), 4),

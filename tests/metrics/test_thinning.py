@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from unet_core.metrics.contingency import contingency
 from unet_core.metrics.rand import rand_scores
-from unet_core.metrics.thinning import components, thin_borders
+from unet_core.metrics.thinning import components, grow_labels, thin_borders
 
 few = settings(deadline=None, max_examples=50)
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=14)
@@ -89,6 +89,12 @@ def test_objects_keep_their_pixels_and_their_number() -> None:
     inside = ndimage.gaussian_filter(rng.normal(size=(60, 60)), 2) > 0.05
     thin = thin_borders(inside)
     np.testing.assert_array_equal(thin[inside], components(inside)[inside])
+
+
+def test_labels_that_touch_stay_apart_when_they_grow() -> None:
+    labels = np.array([[4, 9, 0, 0, 2], [4, 9, 0, 0, 2]], np.int32)
+    np.testing.assert_array_equal(grow_labels(labels), [[4, 9, 9, 0, 2], [4, 9, 9, 0, 2]])
+    np.testing.assert_array_equal(labels[0], [4, 9, 0, 0, 2])
 
 
 def test_a_section_without_interior_is_one_object() -> None:

@@ -33,7 +33,7 @@ def object_counts(table: Table, iou_thresholds: Sequence[float]) -> Counts:
 
 
 def label_counts(given: Table, thinned: Table) -> Counts:
-    """What the scores of one section's labels need: tables of them as given and thinned."""
+    """What label scores need of one section: tables of its labels as given and thinned."""
     counts = restricted(given)
     counts |= {f"{name}_thinned": restricted(thinned)[name] for name in ("v_rand", "v_info")}
     measured = {
@@ -131,8 +131,8 @@ def _label_scores(counts: Counts) -> dict[str, Any]:
 
 
 _LABEL_VARIANTS = {
-    "v_rand": f"{VARIANT}, labels as given, mean over sections of F",
-    "v_info": "each voxel of 0 alone, labels as given, mean over sections of F",
+    "v_rand": f"{VARIANT}, borders as they are, mean over sections of F",
+    "v_info": "each voxel of 0 alone, borders as they are, mean over sections of F",
     "v_rand_thinned": f"{VARIANT}, borders thinned, mean over sections of F",
     "v_info_thinned": "each voxel of 0 alone, borders thinned, mean over sections of F",
 }

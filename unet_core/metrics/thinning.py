@@ -26,11 +26,9 @@ def components(values: npt.NDArray[Any]) -> Labels2d:
 
 
 def thin_borders(inside: Mask2d) -> Labels2d:
-    """Grow the objects of a section over the borders between them, until about 1 px is left.
+    """Label the objects of a section, and grow them until the borders are about 1 px wide.
 
-    The 4-connected components are grown in one pass of a first-in-first-out queue; a pixel that
-    two of them reach becomes a dam. The order is that of the challenge's own program (columns
-    outer at the start; neighbours left, up, right, down), so scores are the same to the last bit.
+    Objects are the 4-connected components, ids 1..n in raster order. See `grow_labels`.
 
     Parameters
     ----------
@@ -40,34 +38,31 @@ def thin_borders(inside: Mask2d) -> Labels2d:
     Returns
     -------
     (y, x) int32
-        Ids 1..n; 0 on the dams.
+        0 on the dams.
     """
-    if inside.size and not inside.any():
-        return np.ones(inside.shape, np.int32)
-    labels = components(inside)
-    _grow(labels)
-    return labels
+    return grow_labels(components(inside))
 
 
-def grow_labels(labels: npt.NDArray[Any]) -> Labels2d:
-    """`thin_borders` of objects that are labelled already and may touch each other.
+def grow_labels(labels: Labels2d) -> Labels2d:
+    """Grow the objects of a section over the borders between them, until about 1 px is left.
+
+    They grow in one pass of a first-in-first-out queue; a pixel that two of them reach becomes a
+    dam. The order is that of the challenge's own program (columns outer at the start; neighbours
+    left, up, right, down), so scores are the same to the last bit.
 
     Parameters
     ----------
-    labels : (y, x) integers
-        0 is border; if there is nothing else, the whole section is one object.
+    labels : (y, x) int32
+        Objects, which may touch; 0 is border. If there is no object, the whole section is one.
 
     Returns
     -------
     (y, x) int32
-        Ids 1..n in the order of the ids given; 0 on the dams.
+        The same ids; 0 on the dams.
     """
-    ids = np.unique(labels)
-    ids = ids[ids > 0]
-    if labels.size and not ids.size:
+    if labels.size and not labels.any():
         return np.ones(labels.shape, np.int32)
-    place = np.searchsorted(ids, labels) + 1
-    grown = np.where(labels > 0, place, 0).astype(np.int32)
+    grown = labels.astype(np.int32, order="C")
     _grow(grown)
     return grown
 

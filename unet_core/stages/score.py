@@ -1,6 +1,5 @@
 """Labels and probabilities against truth, section by section: scores.json."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -15,6 +14,7 @@ from unet_core.errors import ConfigError, StoreError
 from unet_core.geometry import IGNORED_ID, Block, Box, blocks
 from unet_core.io.arrays import chunk_of, create_array, open_level, read, shard_of, write_block
 from unet_core.io.atomic import write_json
+from unet_core.io.calibration import read_calibration
 from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import attributes_of, content_of
 from unet_core.metrics.contingency import Table, contingency
@@ -28,7 +28,7 @@ from unet_core.metrics.scores import (
     scores_of,
     semantic_counts,
 )
-from unet_core.metrics.thinning import grow_labels
+from unet_core.metrics.thinning import components, grow_labels
 from unet_core.run.crew import Crew, Done
 from unet_core.run.objects import label_components
 
@@ -102,13 +102,8 @@ def calibrated_threshold(calibration: Path | None) -> float | None:
     """The threshold chosen on the validation volumes; None where another method did best."""
     if calibration is None:
         return None
-    try:
-        best = json.loads(calibration.read_text(encoding="utf-8"))["best"]
-        return float(best["threshold"]) if best["method"] == "threshold" else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{calibration} is no file of `unet-core calibrate` ({error!r}); run that stage again"
-        ) from None
+    best = read_calibration(calibration)
+    return best.threshold if best.method == "threshold" else None
 
 
 def count_sections(
@@ -149,11 +144,13 @@ def _count_section(
 ) -> Counts:
     objects = truth_objects(truth)
     probability = stored / 255 if stored.dtype == np.uint8 else stored.astype(np.float64)
-    table = contingency(objects, labels)
+    # An object of a volume may come into a section in pieces; there, each is one of its own.
+    pieces = components(labels)
+    table = contingency(objects, pieces)
     inside = np.where(truth == IGNORED_ID, truth, truth > 0)
     found = probability > settings["foreground_threshold"]
     counts = {
-        "labels": label_counts(table, contingency(objects, grow_labels(labels))),
+        "labels": label_counts(table, contingency(objects, grow_labels(pieces))),
         "foreground": semantic_counts(contingency(inside, found), 2),
         "voxels": {"scored": table.voxels, "ignored": truth.size - table.voxels},
         "sections": 1,

@@ -1,0 +1,276 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage.metrics import adapted_rand_error, variation_of_information
+
+import unet_core.stages.score as stage
+from unet_core.config import ObjectsConfig, Resources, ScoreConfig
+from unet_core.errors import BlockError, ConfigError, StoreError
+from unet_core.geometry import IGNORED_ID, Block
+from unet_core.io.arrays import create_array
+from unet_core.io.calibration import FORMAT
+from unet_core.io.ledger import building
+from unet_core.metrics.scores import summed
+from unet_core.run.crew import Done
+from unet_core.stages.score import score_volume
+
+ONE = Resources(threads=1)
+SECTION, VOLUME = ObjectsConfig(), ObjectsConfig(scope="volume")
+FEW = ScoreConfig(thresholds=3, iou_thresholds=(0.5, 0.75))
+
+
+def write_store(
+    store: Path,
+    data: np.ndarray,
+    *,
+    chunk: tuple[int, int, int] = (3, 16, 16),
+    **unet: Any,
+) -> Path:
+    with building(store, stage="convert", settings={}, inputs={"name": store.stem}) as build:
+        cut: dict[str, Any] = {"chunk": chunk, "shard": chunk}
+        create_array(store, "0", shape=data.shape, dtype=data.dtype, **cut)[...] = data
+        build.tick("level 0", "all", digest=str(hash(data.tobytes())), note=None)
+        build.publish(unet=unet)
+    return store
+
+
+class Made:
+    """Three stores of one small volume of blobs, and what is in them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sections: int = 5,
+        kind: str = "instances",
+        dtype: str = "uint8",
+        chunk: tuple[int, int, int] = (3, 16, 16),
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(5)
+        smooth = ndimage.gaussian_filter(rng.normal(size=(5, 33, 41)), (0.5, 2, 2))[:sections]
+        noisy = smooth + 0.1 * ndimage.gaussian_filter(rng.normal(size=(5, 33, 41)), 1)[:sections]
+        probability = np.clip(0.5 + 4 * noisy, 0, 1)
+        inside = smooth > 0
+        self.truth = ndimage.label(inside)[0].astype(np.uint32)
+        if kind == "semantic":
+            self.truth = inside.astype(np.uint32)
+        self.truth[:, :2] = IGNORED_ID
+        self.labels = np.zeros(inside.shape, np.uint64)
+        for z, section in enumerate(probability > 0.5):
+            labels = ndimage.label(section)[0].astype(np.int64)
+            self.labels[z] = np.where(labels > 0, labels + 2**40 * z, 0)
+        self.stored = probability[None].astype(np.float16)
+        if dtype == "uint8":
+            self.stored = np.round(255 * probability[None]).astype(np.uint8)
+        self.paths = {
+            "truth": write_store(folder / "truth", self.truth, chunk=chunk, truth={"kind": kind}),
+            "labels": write_store(folder / "labels", self.labels, chunk=chunk),
+            "probabilities": write_store(folder / "probabilities", self.stored, chunk=chunk),
+        }
+        self.out = folder / "scores.json"
+
+    def score(
+        self,
+        config: ScoreConfig = FEW,
+        objects: ObjectsConfig = SECTION,
+        calibration: Path | None = None,
+        resources: Resources = ONE,
+    ) -> dict[str, Any]:
+        score_volume(
+            config,
+            objects=objects,
+            calibration=calibration,
+            out=self.out,
+            resources=resources,
+            **self.paths,
+        )
+        scores: dict[str, Any] = json.loads(self.out.read_text())
+        return scores
+
+
+def calibration_file(folder: Path, **best: Any) -> Path:
+    path = folder / "calibration.json"
+    path.write_text(json.dumps({"format": FORMAT, "best": {"value": 0.9, **best}}))
+    return path
+
+
+@pytest.mark.parametrize("objects", [SECTION, VOLUME])
+def test_chunks_do_not_show_in_the_scores(tmp_path: Path, objects: ObjectsConfig) -> None:
+    made = [Made(tmp_path / str(z), chunk=(z, 16, 16)).score(objects=objects) for z in (1, 2, 3, 5)]
+    for scores in made:
+        scores.pop("provenance")
+        assert scores == made[0]
+
+
+def test_scores_of_two_volumes_add_up_to_those_of_all_sections(tmp_path: Path) -> None:
+    whole = Made(tmp_path / "whole")
+    parts = []
+    for name, sections in {"one": slice(0, 2), "two": slice(2, None)}.items():
+        part = Made(tmp_path / name)
+        for role, data in (("truth", whole.truth), ("labels", whole.labels)):
+            unet = {"truth": {"kind": "instances"}} if role == "truth" else {}
+            part.paths[role] = write_store(tmp_path / name / f"cut-{role}", data[sections], **unet)
+        part.paths["probabilities"] = write_store(
+            tmp_path / name / "cut-probabilities", whole.stored[:, sections]
+        )
+        parts.append(part.score())
+    expected = whole.score()
+    total = summed(parts)
+    for variant in ("v_rand", "v_info", "rand_error", "warping_error"):
+        assert total["isbi"][variant]["curve"] == pytest.approx(expected["isbi"][variant]["curve"])
+    assert total["objects"]["panoptic"] == expected["objects"]["panoptic"]
+    assert total["labels"]["v_rand"]["per_section"] == expected["labels"]["v_rand"]["per_section"]
+
+
+def test_a_volume_that_is_its_own_truth_scores_one(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    own = np.where(made.truth == IGNORED_ID, 0, made.truth)
+    inside = (own > 0)[None] * np.uint8(255)
+    for objects in (SECTION, VOLUME):
+        folder = tmp_path / objects.scope
+        made.paths["labels"] = write_store(folder / "own", own.astype(np.uint64))
+        made.paths["probabilities"] = write_store(folder / "inside", inside)
+        if objects is SECTION:
+            pieces = np.stack([ndimage.label(section > 0)[0] for section in own])
+            made.paths["labels"] = write_store(folder / "pieces", pieces.astype(np.uint64))
+        scores = made.score(objects=objects)
+        assert scores["labels"]["v_rand"]["precision"] == 1
+        assert scores["objects"]["adapted_rand_error"]["n2_zero_is_label"]["error"] == 0
+        assert scores["objects"]["voi"]["total"] == 0
+        assert scores["objects"]["panoptic"]["pq"] == 1
+        assert scores["objects"]["seg"]["value"] == 1
+        assert scores["foreground"]["iou"] == scores["foreground"]["accuracy"] == 1
+        assert scores["isbi"]["pixel_error"]["best"] == scores["isbi"]["rand_error"]["best"] == 0
+        assert scores["isbi"]["warping_error"]["best"] == 0
+
+
+def test_volume_scores_are_those_of_scikit_image_on_the_whole_volume(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    scores = made.score(objects=VOLUME)["objects"]
+    known = made.truth != IGNORED_ID
+    truth, labels = made.truth[known], np.unique(made.labels[known], return_inverse=True)[1]
+    error = adapted_rand_error(truth, labels)[0]
+    assert scores["adapted_rand_error"]["pairs_zero_is_label"]["error"] == pytest.approx(error)
+    split, merge = variation_of_information(truth, labels, ignore_labels=(0,))
+    assert scores["voi"]["split"] == pytest.approx(split)
+    assert scores["voi"]["merge"] == pytest.approx(merge)
+
+
+def test_workers_and_kills_do_not_show_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made(tmp_path, chunk=(1, 16, 16))
+    made.score()
+    expected = made.out.read_bytes()
+    count = stage.count_sections
+
+    def fail_late(block: Block, **settings: Any) -> Done:
+        if block.write.start[0] >= 3:
+            raise OSError("disk full")
+        return count(block, **settings)
+
+    monkeypatch.setattr(stage, "count_sections", fail_late)
+    with pytest.raises(BlockError):
+        made.score()
+    assert not made.out.exists()
+    monkeypatch.setattr(stage, "count_sections", count)
+    made.score()
+    assert made.out.read_bytes() == expected
+    made.score(resources=Resources(threads=2))
+    assert made.out.read_bytes() == expected
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("scores")) == [
+        "scores.json"
+    ]
+
+
+def test_the_file_names_no_place_and_no_time(tmp_path: Path) -> None:
+    one, other = Made(tmp_path / "one"), Made(tmp_path / "other")
+    one.score()
+    other.score()
+    assert one.out.read_bytes() == other.out.read_bytes()
+    assert str(tmp_path) not in one.out.read_text()
+
+
+@pytest.mark.parametrize("objects", [SECTION, VOLUME])
+def test_semantic_truth_is_scored_by_class_and_its_components_as_objects(
+    tmp_path: Path, objects: ObjectsConfig
+) -> None:
+    made = Made(tmp_path / "semantic", kind="semantic")
+    scores = made.score(objects=objects)
+    ids = Made(tmp_path / "ids").score(objects=objects)
+    found = 2 * made.stored[0].astype(int) > 255
+    known = made.truth != IGNORED_ID
+    iou = (found & (made.truth == 1) & known).sum() / ((found | (made.truth == 1)) & known).sum()
+    assert scores["classes"]["iou"][1] == pytest.approx(iou)
+    assert len(scores["classes"]["iou"]) == 2
+    assert ids["classes"] is None
+    assert scores["foreground"] == ids["foreground"]
+    if objects is SECTION:
+        assert scores["objects"] == ids["objects"]
+    else:
+        assert scores["objects"]["seg"]["value"] is not None
+
+
+def test_half_floats_score_like_bytes(tmp_path: Path) -> None:
+    fine = Made(tmp_path / "fine", dtype="float16").score()
+    coarse = Made(tmp_path / "coarse").score()
+    assert fine["labels"] == coarse["labels"]
+    assert fine["isbi"]["v_rand"]["curve"][1] == pytest.approx(
+        coarse["isbi"]["v_rand"]["curve"][1], abs=0.05
+    )
+
+
+def test_the_calibrated_threshold_is_scored_beside_the_curve(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    chosen = made.score(calibration=calibration_file(tmp_path, method="threshold", threshold=0.5))
+    assert chosen["isbi"]["calibrated_threshold"] == 0.5
+    assert chosen["isbi"]["v_rand"]["calibrated"] == chosen["isbi"]["v_rand"]["curve"][1]
+    other = made.score(calibration=calibration_file(tmp_path, method="watershed", depth=0.1))
+    assert "calibrated" not in other["isbi"]["v_rand"]
+
+
+def test_without_the_isbi_set_the_other_scores_stay(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    without = made.score(ScoreConfig(isbi=False))
+    assert without["isbi"] is None
+    assert without["labels"]["v_rand"]["f"] > 0.5
+
+
+def test_empty_truth_gives_null_and_a_reason(tmp_path: Path) -> None:
+    made = Made(tmp_path, sections=1)
+    nothing = np.zeros_like(made.truth)
+    made.paths["truth"] = write_store(tmp_path / "none", nothing, truth={"kind": "binary"})
+    for objects in (SECTION, VOLUME):
+        scores = made.score(objects=objects)
+        assert scores["missing"]
+        assert scores["labels"]["v_rand"]["f"] is None
+        assert scores["isbi"]["v_rand"]["best"] is None
+        assert scores["objects"]["voi"]["total"] is None
+
+
+def test_stores_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    with pytest.raises(ConfigError, match=r"class 2.*classes 1"):
+        made.score(objects=ObjectsConfig(foreground=2))
+    with pytest.raises(StoreError, match="calibrate"):
+        made.score(calibration=calibration_file(tmp_path, method="none"))
+    made.paths["labels"] = write_store(tmp_path / "short", made.labels[:2])
+    with pytest.raises(StoreError, match="same voxels"):
+        made.score()
+    made.paths["truth"] = made.paths["probabilities"]
+    with pytest.raises(StoreError, match="no truth store"):
+        made.score()
+
+
+def test_a_class_beyond_the_network_is_refused(tmp_path: Path) -> None:
+    made = Made(tmp_path, kind="semantic")
+    made.paths["truth"] = write_store(
+        tmp_path / "many", np.full_like(made.truth, 5), truth={"kind": "semantic"}
+    )
+    with pytest.raises(BlockError, match="class 5"):
+        made.score()
