@@ -1,10 +1,22 @@
 """Settings: frozen dataclasses that are the schema, the default and the manual at once."""
 
-from unet_core.config.data import AugmentConfig, ConvertConfig, TruthConfig, VolumeConfig, WeightsConfig
+from unet_core.config.data import (
+    AugmentConfig,
+    ConvertConfig,
+    TruthConfig,
+    VolumeConfig,
+    WeightsConfig,
+)
 from unet_core.config.load import canonical, load
 from unet_core.config.model import InferConfig, TrainConfig, UNetConfig
 from unet_core.config.resources import Resources
-from unet_core.config.result import CalibrateConfig, ObjectsConfig, ReportConfig, ScoreConfig, StitchConfig
+from unet_core.config.result import (
+    CalibrateConfig,
+    ObjectsConfig,
+    ReportConfig,
+    ScoreConfig,
+    StitchConfig,
+)
 
 __all__ = [
     "AugmentConfig",

@@ -146,6 +146,7 @@ class TrainConfig:
     """Patches per step."""
 
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    """How gradients become steps."""
 
     learning_rate: float = 1e-3
     """At the start (after warm-up)."""

@@ -1,7 +1,8 @@
 """What a network consists of and costs: arithmetic on its settings, without torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from unet_core.config.model import UNetConfig
 
@@ -89,13 +90,15 @@ def multiply_adds_per_voxel(model: UNetConfig, size: int) -> float:
     return multiply_adds(model, size) / int(model.output_size(size) ** model.dimensions)
 
 
-def activation_mb(model: UNetConfig, size: int, *, bytes_per_value: int) -> float:
+def activation_mb(model: UNetConfig, size: int | Sequence[int], *, bytes_per_value: int) -> float:
     """Most memory (MB) that the feature maps of one inference pass take at a time.
 
-    It is reached at the finest level, where the skip, the up-sampled map and both side by side
-    are alive; weights and the library's workspace come on top.
+    `size` is of the input: voxels per axis, or one number where all axes are alike. The most is
+    reached at the finest level, where the skip, the up-sampled map and both side by side are
+    alive; weights and the library's workspace come on top.
     """
+    sizes = [size] * model.dimensions if isinstance(size, int) else size
     loss = 2 * model.convolutions if model.padding == "valid" else 0
-    skip = int((size - loss) ** model.dimensions)
-    joined = int((model.output_size(size) + loss) ** model.dimensions)
+    skip = prod(size - loss for size in sizes)
+    joined = prod(model.output_size(size) + loss for size in sizes)
     return model.width * bytes_per_value * (skip + 3 * joined) / 1e6

@@ -1,4 +1,6 @@
+import os
 import subprocess
+import sys
 from pathlib import Path
 from shlex import quote
 
@@ -15,6 +17,9 @@ try:
     )
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
+
+# Where the environment was not activated: `.venv/bin/snakemake` finds `.venv/bin/unet-core` too.
+os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
 
 
 wildcard_constraints:

@@ -1,0 +1,174 @@
+"""What is wrong stops the dry run, with the key or the row and the way out in the message."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.workflow.conftest import CONFIG, Project, merged, rows
+from unet_core.config.sheet import read_sheet
+from unet_core.config.workflow import load_workflow
+from unet_core.errors import ConfigError
+
+
+@pytest.fixture
+def here(fresh: Callable[[], Project], monkeypatch: pytest.MonkeyPatch) -> Project:
+    project = fresh()
+    monkeypatch.chdir(project.folder)
+    return project
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load_workflow(merged(CONFIG, changes), presets=Path("presets"))
+    return str(refused.value)
+
+
+def test_what_is_right_is_accepted(here: Project) -> None:
+    asked = load_workflow(CONFIG, presets=Path("presets"))
+    assert asked.fold("train") == ["a", "b"]
+    assert asked.scored == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"infr": {}}, ["unknown setting infr", "did you mean infer?"]),
+        ({"infer": {"tile": 384}}, ["infer.tile", "did you mean tile_px?"]),
+        ({"pathvars": {"result": "x"}}, ["pathvars.result", "did you mean pathvars.results?"]),
+        ({"infer": {"tile_px": "big"}}, ["infer.tile_px", "'big'"]),
+        ({"infer": {"tile_px": 1.5}}, ["infer.tile_px", "1.5"]),
+        ({"infer": {"tile_px": True}}, ["infer.tile_px", "True"]),
+        ({"infer": [384]}, ["infer must be a mapping", "[384]"]),
+        ({"infer": {"tile_px": 382}}, ["infer.tile_px 382", "2^depth = 4", "384"]),
+        ({"augment": {"patch": [1, 200, 187]}}, ["augment.patch", "[1, 200, 188]", "model one"]),
+        ({"augment": {"patch": [2, 188, 188]}}, ["augment.patch", "[1, 188, 188]"]),
+        ({"augment": {"patch": [188, 188]}}, ["augment.patch"]),
+        ({"train": {"learning_rate": ".nan"}}, ["train.learning_rate", "model one"]),
+        ({"objects": {"foreground": 2}}, ["objects.foreground 2", "model.classes 2"]),
+        ({"models": []}, ["models", "at least one"]),
+        ({"models": ["one.yaml", "sub/one.yaml"]}, ["one"]),
+        ({"models": ["none.yaml"]}, ["models", "none.yaml"]),
+        ({"volumes": "nowhere.tsv"}, ["volumes: no file nowhere.tsv"]),
+        ({"volumes": 3}, ["volumes must be a path", "3"]),
+        ({"data": "$UNSET_VARIABLE/x"}, ["data", "$UNSET_VARIABLE"]),
+    ],
+)
+def test_a_wrong_setting_is_named(here: Project, changes: dict[str, Any], told: list[str]) -> None:
+    (here.folder / "sub").mkdir()
+    here.write("sub/one.yaml", "model: {depth: 2}\n")
+    message = refusal(**changes)
+    assert all(part in message for part in told), message
+
+
+@pytest.mark.parametrize(
+    ("preset", "told"),
+    [
+        ("model: {widht: 8}", ["model.widht", "did you mean width?", "one.yaml"]),
+        ("infer: {tile_px: 4}", ["one.yaml", "model and train only"]),
+        ("model: [", ["one.yaml is not YAML"]),
+        ("- model", ["one.yaml", "model and train only"]),
+    ],
+)
+def test_a_wrong_preset_is_named(here: Project, preset: str, told: list[str]) -> None:
+    here.write("one.yaml", preset)
+    message = refusal()
+    assert all(part in message for part in told), message
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"fold": "training"}, ["line 2 (a)", "fold 'training'", "train, validation"]),
+        ({"truth": "-"}, ["line 2 (a)", "fold train needs truth", "predict"]),
+        ({"raw": ""}, ["line 2 (a)", "column raw is empty"]),
+        ({"voxel_size_nm": "50,4"}, ["line 2 (a)", "three numbers z,y,x", "'50,4'"]),
+        ({"voxel_size_nm": "50,4,nm"}, ["line 2 (a)", "three numbers z,y,x"]),
+        ({"voxel_size_nm": "50,4,0"}, ["line 2 (a)", "> 0 nm"]),
+        ({"sections": "5:5"}, ["line 2 (a)", "0 <= first < stop"]),
+        ({"sections": "0-24"}, ["line 2 (a)", "first:stop", "'0-24'"]),
+        ({"raw": "$UNSET_VARIABLE/a.raw"}, ["line 2 (a)", "$UNSET_VARIABLE", "not set"]),
+    ],
+)
+def test_a_wrong_row_is_named(here: Project, row: dict[str, str], told: list[str]) -> None:
+    here.sheet(rows(a=row))
+    message = refusal()
+    assert all(part in message for part in told), message
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "a.b", "..", "-a", "ä"])
+def test_a_name_that_cannot_name_a_folder_is_refused(here: Project, name: str) -> None:
+    table = rows()
+    table[0][0] = name
+    here.sheet(table)
+    assert "cannot name a folder" in refusal()
+
+
+def test_two_volumes_of_one_name_are_refused(here: Project) -> None:
+    here.sheet([*rows(), rows()[0]])
+    message = refusal()
+    assert "line 7 (a): this name is taken by config/volumes.tsv, line 2 (a)" in message
+
+
+def test_a_sheet_without_training_volume_is_refused(here: Project) -> None:
+    here.sheet(rows(a={"fold": "test"}, b={"fold": "test"}))
+    assert "no volume of fold train" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no row"),
+        ("name\traw\n", "column fold is missing"),
+        ("name\traw\tfolds\n", "unknown column 'folds'; did you mean fold?"),
+        ("name\traw\traw\tfold\n", "column raw stands there twice"),
+        ("name raw fold\n", "unknown column 'name raw fold'"),
+        ("name\traw\tfold\na\tb\tc\td\n", "4 cells, but the header has 3 columns"),
+    ],
+)
+def test_a_wrong_sheet_is_refused(here: Project, text: str, told: str) -> None:
+    here.write("config/volumes.tsv", text)
+    assert told in refusal()
+
+
+def test_comments_empty_lines_and_windows_line_ends_are_read(here: Project) -> None:
+    here.write(
+        "sheet.tsv",
+        "\ufeff# volumes\r\n\r\nname\traw\tfold\tsections\r\na\tx.tif\tpredict\t2:4\r\n",
+    )
+    (volume,) = read_sheet(Path("sheet.tsv"), data=Path("/data"))
+    assert (volume.raw, volume.truth, volume.settings.sections) == ("/data/x.tif", None, (2, 4))
+
+
+def test_files_that_are_missing_stop_the_dry_run(here: Project) -> None:
+    (here.folder / "data/b.raw").unlink()
+    (here.folder / "data/c.truth").unlink()
+    run = here.snakemake("-n")
+    assert run.returncode == 1
+    assert "line 3 (b): raw: nothing at data/b.raw" in run.stdout
+    assert "line 4 (c): truth: nothing at data/c.truth" in run.stdout
+    assert "--config data=FOLDER" in run.stdout
+
+
+def test_raw_and_truth_of_unequal_shape_stop_the_dry_run(here: Project) -> None:
+    volumes = []
+    for name, fold in {"a": "train", "b": "test"}.items():
+        tifffile.imwrite(f"{name}.tif", np.zeros((5, 20, 30), np.uint8))
+        tifffile.imwrite(f"{name}-truth.tif", np.zeros((5, 20, 30 + (name == "b")), np.uint8))
+        volumes.append([name, f"{name}.tif", f"{name}-truth.tif", fold, "", "0:6"])
+    here.sheet(volumes)
+    run = here.snakemake("-n", real=True)
+    assert run.returncode == 1
+    assert "line 2 (a): sections 0:6 end beyond the 5 sections" in run.stdout
+    assert "line 3 (b): raw has 5 x 20 x 30 voxels, truth has 5 x 20 x 31 voxels" in run.stdout
+
+
+def test_a_wrong_setting_stops_the_dry_run_without_a_traceback(here: Project) -> None:
+    run = here.snakemake("-n", "--config", "infer={tile: 3}")
+    assert run.returncode == 1
+    assert "unknown setting infer.tile; did you mean tile_px?" in run.stdout
+    assert "Traceback" not in run.stdout
+    assert len(run.stdout.splitlines()) < 8
