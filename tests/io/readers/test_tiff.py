@@ -54,6 +54,15 @@ def test_every_box_of_a_stack_is_what_was_written(
     np.testing.assert_array_equal(opened.read(box)[0], values[box.slices])
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 9, 9), (1, 9, 9), (9, 9), (1, 5, 9, 9)])
+def test_axes_of_length_one_do_not_count(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    values = volume(*shape)
+    for compression in (None, "lzw"):
+        options = {"photometric": "minisblack", "compression": compression}
+        opened = saved(tmp_path / "a.tif", values, **options)
+        np.testing.assert_array_equal(whole(opened)[0], values.reshape(-1, 9, 9))
+
+
 @pytest.mark.parametrize("compression", [None, "lzw"])
 @pytest.mark.parametrize("planar", [False, True])
 def test_colours_are_channels_whether_planar_or_not(

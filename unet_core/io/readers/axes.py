@@ -108,9 +108,10 @@ class Layout:
         """
         letters = axes.lower()
         if "z" not in letters or sizes[letters.index("z")] == 1:
-            pages = [a for a, n in zip(letters, sizes, strict=True) if a in "iq" and n > 1]
-            if len(pages) == 1:
-                letters = letters.replace("z", "_").replace(pages[0], "z")
+            paged = [n for n, a in enumerate(letters) if a in "iq" and sizes[n] > 1]
+            if len(paged) == 1:
+                letters = letters.replace("z", "_")
+                letters = letters[: paged[0]] + "z" + letters[paged[0] + 1 :]
         for letter, size in zip(letters, sizes, strict=True):
             if letter == "t" and size > 1:
                 raise RawFormatError(

@@ -167,7 +167,8 @@ def _paged(
             f"{path}: {len(series)} of {numbers.size} pages are there; {COPY_AGAIN}"
         )
     order = Layout.of(layout.axes[:outer] + "yx", numbers.shape, path)
-    order_cz = order.arrange(numbers)[:, :, 0, 0]
+    every = Box((0, 0, 0), order.shape[1:])
+    order_cz = order.arrange(numbers[order.index(every)])[:, :, 0, 0]
     pages = [_Page.of(page) for page in series]
     dtype = frame.dtype.newbyteorder("=")
 
