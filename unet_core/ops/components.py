@@ -56,7 +56,7 @@ def label_block(mask: MaskArray, scope: Scope) -> tuple[IdArray, int]:
     """
     # As uint8 in C order: cc3d 4 labels background of boolean images with an odd number of
     # columns, and numbers components of Fortran arrays in another order.
-    solid = np.ascontiguousarray(mask != 0).view(np.uint8)
+    solid = np.ascontiguousarray(mask if mask.dtype == np.bool_ else mask != 0).view(np.uint8)
     if solid.size == 0:
         return np.zeros(solid.shape, np.uint32), 0
     if scope == "volume":

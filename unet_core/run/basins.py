@@ -119,7 +119,7 @@ def _find(block: Block, *, cut: Cut, scope: Scope, scratch: Path) -> Done:
         **faces_of(labels, scope),
         **{f"height_{side}": face for side, face in faces_of(heights, scope).items()},
     }
-    np.savez_compressed(_file(block, scratch), **arrays)  # type: ignore[arg-type]
+    np.savez(_file(block, scratch), **arrays)  # type: ignore[arg-type]
     return Done(None, note={"fragments": len(found.first), "edges": len(found.edges)})
 
 

@@ -127,7 +127,7 @@ def _find(
     labels, count = label_block(mask_of(block.write), scope)
     pieces = pieces_of(labels, count, start=block.write.start, shape=shape, scope=scope)
     arrays: dict[str, Any] = {"first": pieces.first, "size": pieces.size, **pieces.faces}
-    np.savez_compressed(scratch / f"pieces-{block.name}.npz", **arrays)
+    np.savez(scratch / f"pieces-{block.name}.npz", **arrays)
     return Done(None, note=count)
 
 
