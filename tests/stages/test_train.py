@@ -108,7 +108,8 @@ def test_it_learns_and_tells_what_it_learnt(tmp_path: Path) -> None:
     assert model["scores"]["dice"] > 0.8
     checkpoint = read_checkpoint(out)
     assert (checkpoint.model, checkpoint.normalise) == (MODEL, "mean_std")
-    assert model["content"] == checkpoint.content
+    assert model["provenance"]["content"] == checkpoint.content
+    assert model["provenance"]["settings"]["train"]["steps"] == CONFIG.steps
     assert str(tmp_path) not in out.with_name("model.json").read_text()
 
 

@@ -301,9 +301,7 @@ def _write(
             "variant": thinned if config.measure == "v_rand" else f"{_OBJECT_VARIANT}, 1 - error",
             "best": best,
             "candidates": scored,
-            "fingerprint": provenance["fingerprint"],
-            "content": digest_of([canonical(scored).encode()]),
-            "provenance": provenance,
+            "provenance": {**provenance, "content": digest_of([canonical(scored).encode()])},
         },
     )
 

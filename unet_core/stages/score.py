@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unet_core.config import ObjectsConfig, Resources, ScoreConfig
+from unet_core.config import ObjectsConfig, Resources, ScoreConfig, canonical
 from unet_core.errors import ConfigError, StoreError
 from unet_core.geometry import IGNORED_ID, Block, Box, blocks
 from unet_core.io.arrays import chunk_of, create_array, open_level, read, shard_of, write_block
@@ -29,6 +29,7 @@ from unet_core.metrics.scores import (
     semantic_counts,
 )
 from unet_core.metrics.thinning import components, grow_labels
+from unet_core.provenance import digest_of
 from unet_core.run.crew import Crew, Done
 from unet_core.run.objects import label_components
 
@@ -288,6 +289,6 @@ def _write(out: Path, kind: str, settings: Mapping[str, Any], counts: Counts, bu
         "settings": settings,
         "counts": counts,
         **scores_of(counts, settings),
-        "provenance": build.provenance,
+        "provenance": {**build.provenance, "content": digest_of([canonical(counts).encode()])},
     }
     write_json(out, scores)

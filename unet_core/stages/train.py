@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from unet_core import provenance
 from unet_core.config import Resources, TrainConfig, UNetConfig
 from unet_core.config.shape import layers, parameters
 from unet_core.errors import CheckpointError, ConfigError, Interrupted
@@ -27,7 +28,6 @@ from unet_core.net.checkpoint import (
 from unet_core.net.device import choose_device, choose_dtype, prepare
 from unet_core.net.loop import Training, begin, class_weights, learning_rate, weights_of
 from unet_core.net.patches import Bank, drawn, read_ahead, read_batch
-from unet_core.provenance import fingerprint
 from unet_core.run.steps import asked_to_end, progress
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,8 @@ def train_unet(
         "patches": content_of(patches),
         "validation": content_of(validation) if validation else None,
     }
-    name = fingerprint("train", {"train": config, "model": model}, inputs)
+    origin = provenance.record("train", {"train": config, "model": model}, inputs)
+    name = origin["fingerprint"]
     device = choose_device(resources.gpus)
     prepare(device, threads=resources.threads)
     training = begin(
@@ -99,7 +100,7 @@ def train_unet(
         parameters(model), len(bank), training.dtype, device, resources.threads,
     )  # fmt: skip
     _run(training, record, bank, checks, out=out, name=name)
-    _publish(out, model, normalise, record, name)
+    _publish(out, model, normalise, record, origin)
 
 
 def _run(
@@ -160,7 +161,9 @@ def _enter(record: Record, training: Training, scores: dict[str, Any]) -> None:
     log.info("step %d: loss %.5f%s%s", step, mean, told, " (best)" if better and scores else "")
 
 
-def _publish(out: Path, model: UNetConfig, normalise: str, record: Record, name: str) -> None:
+def _publish(
+    out: Path, model: UNetConfig, normalise: str, record: Record, origin: dict[str, Any]
+) -> None:
     """Write history, model.json and, last of all, the network."""
     best = record.best
     write_text(out.with_name("history.csv"), _table(record, model))
@@ -168,14 +171,13 @@ def _publish(out: Path, model: UNetConfig, normalise: str, record: Record, name:
         out.with_name("model.json"),
         {
             "format": FORMAT,
-            "fingerprint": name,
-            "content": state_digest(best["weights"]),
             "model": asdict(model),
             "normalise": normalise,
             "parameters": parameters(model),
             "step": best["step"],
             "steps": record.history[-1]["step"],
             "scores": best["scores"],
+            "provenance": {**origin, "content": state_digest(best["weights"])},
         },
     )
     write_checkpoint(out, Checkpoint(model, normalise, best["weights"]))

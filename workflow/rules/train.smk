@@ -19,8 +19,7 @@ rule train:
     params:
         config=settings("train", "model"),
         validation=option("--validation", "validation"),
-        folder=parent("best"),
     shell:
         "unet-core train --config {params.config:q} --patches {input.patches:q}"
-        " {params.validation} --out {params.folder:q} --threads {threads}"
+        " {params.validation} --out {output.best:q} --threads {threads}"
         " --gpus {resources.gpu} --memory-mb {resources.mem_mb} 2> {log:q}"
