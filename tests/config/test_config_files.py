@@ -12,8 +12,9 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from unet_core.config import canonical, load
+from unet_core.config.presets import MODEL_SECTIONS
 from unet_core.config.schema import schemas
-from unet_core.config.workflow import MODEL_SECTIONS, SECTIONS, load_workflow
+from unet_core.config.workflow import SECTIONS, load_workflow
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = REPOSITORY / "config"

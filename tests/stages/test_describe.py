@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unet_core.cli import main
-from unet_core.config.workflow import read_model
+from unet_core.config.presets import read_model
 
 PRESETS = sorted((Path(__file__).parents[2] / "config/models").glob("*.yaml"))
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import FOLDS, REPOSITORY, Project, plans, rows
-from unet_core.config.workflow import MODEL_SECTIONS, SECTIONS
+from unet_core.config.presets import MODEL_SECTIONS
+from unet_core.config.workflow import SECTIONS
 
 SECTION_READERS: dict[str, set[str]] = {
     "convert": {"convert raw", "convert truth"},

@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
+from unet_core.config.presets import MODEL_SECTIONS
 from unet_core.config.sheet import COLUMNS, FOLDS, REQUIRED
-from unet_core.config.workflow import MODEL_SECTIONS, SECTIONS
+from unet_core.config.workflow import SECTIONS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -10,11 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unet_core.config.data import AugmentConfig, ConvertConfig, TruthConfig, WeightsConfig
 from unet_core.config.load import canonical, load
-from unet_core.config.model import InferConfig, TrainConfig, UNetConfig
+from unet_core.config.model import InferConfig
+from unet_core.config.presets import (
+    MODEL_SECTIONS,
+    Model,
+    check_model,
+    read_models,
+    section_of,
+)
 from unet_core.config.result import (
     CalibrateConfig,
     ObjectsConfig,
@@ -39,9 +44,6 @@ SECTIONS: dict[str, Any] = {
     "report": ReportConfig,
 }
 """Sections that hold for the whole workflow."""
-
-MODEL_SECTIONS: dict[str, Any] = {"model": UNetConfig, "train": TrainConfig}
-"""Sections of a preset; in config.yaml they override every preset."""
 
 READS: dict[str, tuple[str, ...]] = {
     "convert": ("convert",),
@@ -71,14 +73,6 @@ TRAINING_ONLY = (
 
 PAGE_ONLY = ("title",)
 """Settings of report that no montage reads."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
-    """A preset of config/models, with what config.yaml overrides."""
-
-    model: UNetConfig
-    train: TrainConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -217,9 +211,9 @@ def load_workflow(config: Mapping[str, Any], *, presets: Path) -> Workflow:
     sheet = _text(config, "volumes", "config/volumes.tsv")
     workflow = Workflow(
         volumes={volume.name: volume for volume in read_sheet(Path(sheet), data=Path(data))},
-        models=_models(config, presets),
+        models=read_models(config, presets),
         sections={
-            name: load(schema, _section(config, name), section=name)
+            name: load(schema, section_of(config, name), section=name)
             for name, schema in SECTIONS.items()
         },
         sheet=sheet,
@@ -231,7 +225,11 @@ def load_workflow(config: Mapping[str, Any], *, presets: Path) -> Workflow:
             "train for at least one volume with truth"
         )
     for name, model in workflow.models.items():
-        _check_model(name, model, workflow)
+        check_model(
+            name,
+            model,
+            **{key: workflow.sections[key] for key in ("augment", "infer", "objects")},
+        )
     return workflow
 
 
@@ -241,7 +239,7 @@ def _check_keys(config: Mapping[str, Any]) -> None:
         "pathvars.": ("results", "logs", "benchmarks"),
     }
     for prefix, names in known.items():
-        for key in _section(config, "pathvars") if prefix else config:
+        for key in section_of(config, "pathvars") if prefix else config:
             if key not in names:
                 near = difflib.get_close_matches(str(key), names, n=1)
                 hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(names)}"
@@ -255,101 +253,6 @@ def _text(config: Mapping[str, Any], key: str, default: str) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{key} must be a path, got {value!r}")
     return value
-
-
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = config.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{name} must be a mapping of settings, got {value!r}")
-    return value
-
-
-def _models(config: Mapping[str, Any], presets: Path) -> dict[str, Model]:
-    names = config.get("models")
-    if isinstance(names, str):
-        names = [names]
-    if not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
-        raise ConfigError(
-            f"models must list at least one preset of {presets}, such as [small], got {names!r}"
-        )
-    models: dict[str, Model] = {}
-    for name in names:
-        path = _preset(name, presets)
-        if path.stem in models:
-            raise ConfigError(f"models: {path.stem} stands there twice")
-        models[path.stem] = read_model(path, config)
-    return models
-
-
-def _preset(name: str, presets: Path) -> Path:
-    """A name is one of `presets`; anything that ends with .yaml is a path."""
-    path = Path(name) if name.endswith(".yaml") else presets / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in presets.glob("*.yaml"))
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-        raise ConfigError(f"models: no preset {name} ({path} is missing); {hint}")
-    if not path.stem.replace("-", "").replace("_", "").isalnum():
-        raise ConfigError(
-            f"models: {path.stem!r} cannot name a folder; use letters, digits, - and _ only"
-        )
-    return path
-
-
-def read_model(path: Path, config: Mapping[str, Any]) -> Model:
-    """A preset, overridden by the sections model and train of `config`.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be read, or holds what is no setting.
-    """
-    try:
-        preset = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); give a preset") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    if not isinstance(preset, Mapping) or set(preset) - set(MODEL_SECTIONS):
-        raise ConfigError(f"{path}: a preset has the sections model and train only, got {preset!r}")
-    try:
-        built = {
-            name: load(schema, {**_section(preset, name), **_section(config, name)}, section=name)
-            for name, schema in MODEL_SECTIONS.items()
-        }
-    except ConfigError as error:
-        raise ConfigError(f"{error} (model {path.stem}: {path} and config.yaml)") from None
-    return Model(**built)
-
-
-def _check_model(name: str, chosen: Model, workflow: Workflow) -> None:
-    """Refuse settings that are right each by itself, but do not fit the network."""
-    net, patch = chosen.model, workflow.sections["augment"].patch
-    tile, stride = workflow.sections["infer"].tile_px, net.stride_px
-    foreground = workflow.sections["objects"].foreground
-    fits = tuple(
-        1 if axis == 0 and net.dimensions == 2 else net.nearest_input_size(size)
-        for axis, size in enumerate(patch)
-    )
-    if patch != fits:
-        raise ConfigError(
-            f"augment.patch {list(patch)} is no input size of model {name} (dimensions "
-            f"{net.dimensions}, depth {net.depth}, padding {net.padding}); the nearest that is: "
-            f"{list(fits)}"
-        )
-    if tile % stride:
-        nearest = max(stride, round(tile / stride) * stride)
-        raise ConfigError(
-            f"infer.tile_px {tile} is not a multiple of 2^depth = {stride} of model {name}; the "
-            f"nearest that is: {nearest}"
-        )
-    if foreground >= net.classes:
-        raise ConfigError(
-            f"objects.foreground {foreground} is no class of model {name}, which has "
-            f"model.classes {net.classes} (0 to {net.classes - 1})"
-        )
 
 
 def _without(settings: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from unet_core.config.presets import read_model
 from unet_core.config.shape import (
     activation_mb,
     convolutions,
     multiply_adds_per_voxel,
     parameters,
 )
-from unet_core.config.workflow import read_model
 
 _SIZES_SHOWN = 8
 _DEFAULT_SIZE = 572

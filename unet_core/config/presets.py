@@ -1,0 +1,131 @@
+"""Presets of config/models: a network and its recipe, overridden by config.yaml, checked."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unet_core.config.data import AugmentConfig
+from unet_core.config.load import load
+from unet_core.config.model import InferConfig, TrainConfig, UNetConfig
+from unet_core.config.result import ObjectsConfig
+from unet_core.errors import ConfigError
+
+MODEL_SECTIONS: dict[str, Any] = {"model": UNetConfig, "train": TrainConfig}
+"""Sections of a preset; in config.yaml they override every preset."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """A preset of config/models, with what config.yaml overrides."""
+
+    model: UNetConfig
+    train: TrainConfig
+
+
+def read_models(config: Mapping[str, Any], presets: Path) -> dict[str, Model]:
+    """The presets that `config` lists, by name; ConfigError where one is none."""
+    names = config.get("models")
+    if isinstance(names, str):
+        names = [names]
+    if not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
+        raise ConfigError(
+            f"models must list at least one preset of {presets}, such as [small], got {names!r}"
+        )
+    models: dict[str, Model] = {}
+    for name in names:
+        path = _preset(name, presets)
+        if path.stem in models:
+            raise ConfigError(f"models: {path.stem} stands there twice")
+        models[path.stem] = read_model(path, config)
+    return models
+
+
+def _preset(name: str, presets: Path) -> Path:
+    """A name is one of `presets`; anything that ends with .yaml is a path."""
+    path = Path(name) if name.endswith(".yaml") else presets / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in presets.glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+        raise ConfigError(f"models: no preset {name} ({path} is missing); {hint}")
+    if not path.stem.replace("-", "").replace("_", "").isalnum():
+        raise ConfigError(
+            f"models: {path.stem!r} cannot name a folder; use letters, digits, - and _ only"
+        )
+    return path
+
+
+def read_model(path: Path, config: Mapping[str, Any]) -> Model:
+    """A preset, overridden by the sections model and train of `config`.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or holds what is no setting.
+    """
+    try:
+        preset = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); give a preset") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(preset, Mapping) or set(preset) - set(MODEL_SECTIONS):
+        raise ConfigError(f"{path}: a preset has the sections model and train only, got {preset!r}")
+    try:
+        built = {
+            name: load(
+                schema, {**section_of(preset, name), **section_of(config, name)}, section=name
+            )
+            for name, schema in MODEL_SECTIONS.items()
+        }
+    except ConfigError as error:
+        raise ConfigError(f"{error} (model {path.stem}: {path} and config.yaml)") from None
+    return Model(**built)
+
+
+def check_model(
+    name: str,
+    chosen: Model,
+    *,
+    augment: AugmentConfig,
+    infer: InferConfig,
+    objects: ObjectsConfig,
+) -> None:
+    """Refuse settings that are right each by itself, but do not fit the network."""
+    net, patch, tile = chosen.model, augment.patch, infer.tile_px
+    stride, foreground = net.stride_px, objects.foreground
+    fits = tuple(
+        1 if axis == 0 and net.dimensions == 2 else net.nearest_input_size(size)
+        for axis, size in enumerate(patch)
+    )
+    if patch != fits:
+        raise ConfigError(
+            f"augment.patch {list(patch)} is no input size of model {name} (dimensions "
+            f"{net.dimensions}, depth {net.depth}, padding {net.padding}); the nearest that is: "
+            f"{list(fits)}"
+        )
+    if tile % stride:
+        nearest = max(stride, round(tile / stride) * stride)
+        raise ConfigError(
+            f"infer.tile_px {tile} is not a multiple of 2^depth = {stride} of model {name}; the "
+            f"nearest that is: {nearest}"
+        )
+    if foreground >= net.classes:
+        raise ConfigError(
+            f"objects.foreground {foreground} is no class of model {name}, which has "
+            f"model.classes {net.classes} (0 to {net.classes - 1})"
+        )
+
+
+def section_of(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The settings of one section; none where it is left out or empty."""
+    value = config.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a mapping of settings, got {value!r}")
+    return value
