@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -160,3 +163,16 @@ def test_a_spacing_of_0_is_refused() -> None:
     ids = np.ones((1, 2, 2), np.uint32)
     with pytest.raises(ConfigError, match="voxel_size_nm"):
         two_nearest(ids, ids > 0, bound=3, z_spacing=0.0)
+
+
+def test_dense_bodies_without_background_equal_the_definition(real_data: Path) -> None:
+    source = real_data / "fib-medulla" / "groundtruth.h5"
+    if not source.exists():
+        pytest.skip(f"{source} is absent")
+    with h5py.File(source) as file:
+        ids = file["stack"][100:101].astype(np.uint32)
+    assert (ids == 0).mean() < 0.01
+    target = target_of_instances(ids, border_px=1)
+    found = border_term(ids, target)
+    assert found.max() > 9
+    np.testing.assert_allclose(found, brute_force(ids, target, 10, 5, None), rtol=0, atol=1e-5)
