@@ -7,9 +7,12 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `path` under another name, force it to disk, then give it its name."""
+    """Write `path` under another name, force it to disk, then give it its name.
+
+    What a write that was killed has left is replaced by the next one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -1,6 +1,5 @@
 """Multi-page TIFF files that appear whole, one page per section."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ def write_pages(path: Path, sections: npt.NDArray[Any], *, description: str) -> 
     `description` (ASCII) goes into the first page; equal arguments give equal bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     tifffile.imwrite(
         partial,
         sections,

@@ -92,7 +92,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def write_state(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values under another name, force them to disk, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         torch.save(dict(content), file)
         file.flush()

@@ -1,7 +1,6 @@
 """The picture of one volume: sections as raw, probability, objects, and errors against truth."""
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +64,6 @@ def _save(picture: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", out: Path)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=82)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial = out.with_name(f".{out.name}.partial")
     partial.write_bytes(buffer.getvalue())
     partial.replace(out)
