@@ -1,10 +1,14 @@
 from collections import deque
+from pathlib import Path
 
 import numpy as np
+import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
+from skimage.segmentation import watershed
 
 from unet_core.metrics.contingency import contingency
 from unet_core.metrics.rand import rand_scores
@@ -114,3 +118,18 @@ def test_a_wide_membrane_between_two_cells_costs_nothing_once_thinned() -> None:
     assert wide.precision == 1
     assert wide.recall == 896 / 1568
     assert round(wide.f, 6) == 0.727273
+
+
+def test_thinning_scores_real_membranes_nearly_like_a_watershed(real_data: Path) -> None:
+    path = real_data / "isbi2012" / "train-labels.tif"
+    if not path.is_file():
+        pytest.skip("no isbi2012 in UNET_TEST_DATA")
+    section = tifffile.imread(path)[0] > 0
+    truth, inside = components(section), ndimage.binary_erosion(section, iterations=2)
+    flooded = watershed(np.zeros(section.shape), components(inside), watershed_line=True)
+    exact, near = (
+        rand_scores(contingency(truth, found), "n2_zero_is_singletons").f
+        for found in (thin_borders(inside), flooded)
+    )
+    assert exact > 0.95
+    assert abs(exact - near) < 1.5e-3

@@ -15,7 +15,7 @@ from unet_core.geometry import IGNORED_ID
 from unet_core.metrics.contingency import Table, contingency
 from unet_core.metrics.information import information_scores
 from unet_core.metrics.rand import RandSums, RandVariant, Scores, rand_scores, rand_sums
-from unet_core.metrics.thinning import components, thin_borders
+from unet_core.metrics.thinning import components, grow_labels
 from unet_core.metrics.warping import warping_mismatches
 
 Counts = dict[str, Any]
@@ -141,10 +141,11 @@ def _at(
     known: int,
 ) -> Counts:
     inside = probability > threshold
-    sums = rand_sums(contingency(objects, components(inside)), VARIANT)
+    found = components(inside)
+    sums = rand_sums(contingency(objects, found), VARIANT)
     wrong = warping_mismatches(truth, probability, threshold, ignored if ignored.any() else None)
     return {
-        "thinned": restricted(contingency(objects, thin_borders(inside))),
+        "thinned": restricted(contingency(objects, grow_labels(found))),
         "rand": vars(sums),
         "pixel": {
             "tp": int(np.count_nonzero(inside & truth)),

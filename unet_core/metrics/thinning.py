@@ -119,32 +119,31 @@ def _components(values: Any) -> Any:
 def _grow(labels: Any) -> None:
     """Flood the zeros of `labels` in place; ids must be > 0, dams end as 0."""
     height, width = labels.shape
-    untouched, waiting, dam = 0, -1, -2
-    steps = ((0, -1), (-1, 0), (0, 1), (1, 0))
-    queue = np.empty((height * width, 2), np.int32)
+    untouched, waiting, dam, outside = 0, -1, -2, -3
+    row = width + 2
+    # With a frame around no neighbour needs to be asked whether it exists.
+    flat = np.full((height + 2) * row, outside, np.int32)
+    for y in range(height):
+        flat[(y + 1) * row + 1 : (y + 1) * row + 1 + width] = labels[y]
+    steps = (-1, -row, 1, row)
+    queue = np.empty(height * width, np.int64)
     end = 0
-    for x in range(width):
-        for y in range(height):
-            if labels[y, x] != untouched:
-                continue
-            for dy, dx in steps:
-                v, u = y + dy, x + dx
-                if 0 <= v < height and 0 <= u < width and labels[v, u] > 0:
-                    labels[y, x] = waiting
-                    queue[end, 0], queue[end, 1] = y, x
-                    end += 1
-                    break
+    for x in range(1, width + 1):
+        for p in range(row + x, (height + 1) * row, row):
+            if flat[p] == untouched:
+                for step in steps:
+                    if flat[p + step] > 0:
+                        flat[p] = waiting
+                        queue[end] = p
+                        end += 1
+                        break
     start = 0
     while start < end:
-        y, x = queue[start, 0], queue[start, 1]
+        p = queue[start]
         start += 1
-        own = waiting
-        from_dam = False
-        for dy, dx in steps:
-            v, u = y + dy, x + dx
-            if v < 0 or u < 0 or v >= height or u >= width:
-                continue
-            other = labels[v, u]
+        own, from_dam = waiting, False
+        for step in steps:
+            other = flat[p + step]
             if other > 0:
                 # A dam that was only inherited gives way to a label.
                 if own == waiting or (own == dam and from_dam):
@@ -155,10 +154,10 @@ def _grow(labels: Any) -> None:
                 if own == waiting:
                     own, from_dam = dam, True
             elif other == untouched:
-                labels[v, u] = waiting
-                queue[end, 0], queue[end, 1] = v, u
+                flat[p + step] = waiting
+                queue[end] = p + step
                 end += 1
-        labels[y, x] = own
+        flat[p] = own
     for y in range(height):
         for x in range(width):
-            labels[y, x] = max(labels[y, x], 0)
+            labels[y, x] = max(flat[(y + 1) * row + 1 + x], 0)
