@@ -129,7 +129,7 @@ def test_objects_are_as_many_as_the_h_minima(scope: Scope, heights: np.ndarray, 
 
 @pytest.mark.parametrize("depth", [1, 3000, 9000])
 def test_each_deep_minimum_is_in_an_object_of_its_own(depth: int) -> None:
-    heights = hills((6, 40, 40), seed=4)
+    heights = hills((5, 30, 30), seed=4) // 500 * 500  # few levels: the reference loops over them
     labels, count = watershed(heights, scope="volume", depth=depth, min_size=0)
     assert count == h_minima(heights, depth, "volume") > 3
     for label in range(1, count + 1):

@@ -22,7 +22,8 @@ class ObjectsConfig:
     """section: connected within a section (4-connected). volume: in 3-D (6-connected)."""
 
     min_size_vx: int = 20
-    """Objects with fewer voxels, counted over the whole volume, become 0."""
+    """Objects with fewer voxels, counted over the whole volume, become 0 (threshold) or join the
+    neighbour across the lowest border (watershed)."""
 
     def __post_init__(self) -> None:
         if self.foreground < 1 or self.min_size_vx < 0:
