@@ -85,21 +85,30 @@ def as_ids(values: Array, truth: TruthConfig) -> IdArray:
     RawFormatError
         If a value is negative, a fraction, or too large.
     """
-    ignored = np.zeros(values.shape, bool)
-    if truth.ignore_label is not None:
-        ignored = values == truth.ignore_label
-    if truth.kind == "binary":
-        ids = (values != 0).astype(np.uint32)
-    else:
-        _refuse_no_ids(values[~ignored], truth)
-        ids = np.where(ignored, 0, values).astype(np.uint32)
+    if truth.ignore_label is None:
+        return _as_ids(values, truth)
+    ignored = values == truth.ignore_label
+    ids = _as_ids(np.where(ignored, values.dtype.type(0), values), truth)
     ids[ignored] = IGNORED_ID
-    return np.asarray(ids, np.uint32)
+    return ids
+
+
+def present_ids(ids: IdArray) -> IdArray:
+    """The ids that occur, ascending."""
+    flat = ids.reshape(-1)
+    # Ids come in runs: where one begins is far less to sort than all voxels.
+    begins = np.append(True, flat[1:] != flat[:-1])
+    return np.unique(flat[begins])
+
+
+def _as_ids(values: Array, truth: TruthConfig) -> IdArray:
+    if truth.kind == "binary":
+        return np.asarray(values != 0, np.uint32)
+    _refuse_no_ids(values, truth)
+    return np.asarray(values, np.uint32)
 
 
 def _refuse_no_ids(values: Array, truth: TruthConfig) -> None:
-    if values.size == 0:
-        return
     if values.dtype.kind == "f" and not (np.isfinite(values) & (values % 1 == 0)).all():
         odd = values[~(np.isfinite(values) & (values % 1 == 0))][0]
         raise RawFormatError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from unet_core.geometry import Zyx
 
@@ -59,8 +60,9 @@ def mean_level(finer: Array, step: Zyx) -> Array:
         Whole numbers are rounded, halves up.
     """
     whole = finer.dtype.kind in "iu"
-    total: Array = np.zeros(_shape(finer, step), np.int64 if whole else np.float64)
-    count = np.zeros(total.shape[-3:], np.int64)
+    # Twice the sum of eight values of 16 bits fits 32 bits.
+    total: Array = np.zeros(_shape(finer, step), np.int32 if whole else np.float64)
+    count = np.zeros(total.shape[-3:], np.int32)
     for part in _parts(finer, step):
         z, y, x = part.shape[-3:]
         total[..., :z, :y, :x] += part
@@ -83,20 +85,29 @@ def mode_level(finer: Array, step: Zyx) -> Array:
     -------
     (ceil(z / step), …) of the same dtype
     """
-    parts = list(_parts(finer, step))
-    best = np.zeros(_shape(finer, step), finer.dtype)
-    most = np.zeros(best.shape, np.int8)
-    for candidate in parts:
-        votes = np.zeros(candidate.shape, np.int8)
-        for part in parts:
-            z, y, x = map(min, part.shape, candidate.shape)
-            votes[:z, :y, :x] += part[:z, :y, :x] == candidate[:z, :y, :x]
-        z, y, x = candidate.shape
-        so_far, winner = most[:z, :y, :x], best[:z, :y, :x]
-        better = (votes > so_far) | ((votes == so_far) & (candidate < winner))
-        winner[better] = candidate[better]
-        so_far[better] = votes[better]
+    best = np.empty(_shape(finer, step), finer.dtype)
+    _most_frequent(np.ascontiguousarray(finer), *step, best)
     return best
+
+
+@njit(cache=True)
+def _most_frequent(finer: Array, sz: int, sy: int, sx: int, best: Array) -> None:
+    depth, height, width = finer.shape
+    for z, y, x in np.ndindex(best.shape):
+        z1, y1 = min(z * sz + sz, depth), min(y * sy + sy, height)
+        x1 = min(x * sx + sx, width)
+        winner, most = finer[z * sz, y * sy, x * sx], 0
+        for cz in range(z * sz, z1):
+            for cy in range(y * sy, y1):
+                for cx in range(x * sx, x1):
+                    candidate, votes = finer[cz, cy, cx], 0
+                    for vz in range(z * sz, z1):
+                        for vy in range(y * sy, y1):
+                            for vx in range(x * sx, x1):
+                                votes += finer[vz, vy, vx] == candidate
+                    if votes > most or (votes == most and candidate < winner):
+                        winner, most = candidate, votes
+        best[z, y, x] = winner
 
 
 def _parts(finer: Array, step: Zyx) -> Iterator[Array]:

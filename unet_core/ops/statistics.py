@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
@@ -149,29 +150,30 @@ def _mean_sd(count: int, total: Fraction, squares: Fraction) -> tuple[float, flo
 def _exact_sums(values: FloatArray) -> tuple[int, int]:
     """Sum in units of 2^-149 and sum of squares in units of 2^-298.
 
-    A float32 is a mantissa of 24 bits times a power of two. Mantissas of one exponent add up
-    exactly in float64 (below 2^53), their squares when the mantissa is cut into halves of 12 bits.
+    A float32 is a mantissa of 24 bits times a power of two: mantissas of one exponent are added
+    as integers, the halves of their squares apart, so that 64 bits hold them all.
     """
-    bits = values.view(np.uint32)
-    exponent = ((bits >> 23) & 255).astype(np.intp)
-    mantissa = (bits & 0x7FFFFF) | (exponent > 0).astype(np.uint32) << 23
-    signed = np.where(bits >> 31, -mantissa.astype(np.float64), mantissa)
-    high, low = (mantissa >> 12).astype(np.float64), (mantissa & 4095).astype(np.float64)
-    sums = _by_exponent(exponent, signed)
-    tops, middles, bottoms = (
-        _by_exponent(exponent, part) for part in (high * high, 2 * high * low, low * low)
-    )
     total = squares = 0
-    for place in np.flatnonzero(np.bincount(exponent, minlength=256)):
-        shift = max(int(place), 1) - 1  # exponent 0: subnormal, scaled as exponent 1
-        total += sums[place] << shift
-        square = (tops[place] << 24) + (middles[place] << 12) + bottoms[place]
-        squares += square << (2 * shift)
+    for place, (first, high, low) in enumerate(_sums_by_exponent(values.view(np.uint32)).tolist()):
+        shift = max(place, 1) - 1  # exponent 0: subnormal, scaled as exponent 1
+        total += first << shift
+        squares += ((high << 24) + low) << (2 * shift)
     return total, squares
 
 
-def _by_exponent(exponent: npt.NDArray[np.intp], weights: npt.NDArray[np.float64]) -> list[int]:
-    return [int(total) for total in np.bincount(exponent, weights, minlength=256)]
+@njit(cache=True)
+def _sums_by_exponent(bits: npt.NDArray[np.uint32]) -> IntArray:
+    """Per exponent: sum of signed mantissas, of the high and of the low halves of their squares."""
+    sums = np.zeros((256, 3), np.int64)
+    for n in range(len(bits)):
+        word = np.int64(bits[n])
+        exponent = (word >> 23) & 255
+        mantissa = (word & 0x7FFFFF) | (np.int64(exponent > 0) << 23)
+        square = mantissa * mantissa
+        sums[exponent, 0] += -mantissa if word >> 31 else mantissa
+        sums[exponent, 1] += square >> 24
+        sums[exponent, 2] += square & 0xFFFFFF
+    return sums
 
 
 def _pieces(values: Array) -> list[Array]:

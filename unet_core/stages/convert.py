@@ -19,7 +19,7 @@ from unet_core.io.readers import open_raw
 from unet_core.io.readers.raw import RawVolume, VoxelSize
 from unet_core.io.readers.source import Source, band_of
 from unet_core.ops import statistics
-from unet_core.ops.casting import as_ids, as_intensities, stored_dtype
+from unet_core.ops.casting import as_ids, as_intensities, present_ids, stored_dtype
 from unet_core.ops.downsample import level_factors, level_shape, mean_level, mode_level
 from unet_core.provenance import source_digest
 from unet_core.run.crew import Crew, Done
@@ -210,7 +210,7 @@ def _convert_truth(job: _Job, truth: TruthConfig) -> dict[str, Any]:
         return {"truth": {"kind": "binary", "objects": _label_binary(job, truth)}}
     write = partial(copy_ids, source=job.source, truth=truth, out=job.build.store)
     write = partial(write, scratch=job.build.scratch)
-    job.crew.run(job.build, "level 0", write, job.plan, need_mb=job.need_mb(40))
+    job.crew.run(job.build, "level 0", write, job.plan, need_mb=job.need_mb(24))
 
     def present() -> list[int]:
         found = [np.load(_ids_file(job.build.scratch, block)) for block in job.plan]
@@ -226,7 +226,7 @@ def _convert_truth(job: _Job, truth: TruthConfig) -> dict[str, Any]:
 def copy_ids(block: Block, *, source: Source, truth: TruthConfig, out: Path, scratch: Path) -> Done:
     """Write one block of ids or classes; those there are go to scratch."""
     ids = as_ids(source.read(block.write)[0], truth)
-    np.save(_ids_file(scratch, block), np.unique(ids))
+    np.save(_ids_file(scratch, block), present_ids(ids))
     return Done(write_block(open_level(out, mode="r+"), block.write, ids))
 
 
@@ -239,7 +239,7 @@ def _label_binary(job: _Job, truth: TruthConfig) -> int:
     scratch, store = job.build.scratch, job.build.store
     job.create(scratch, "mask", shape=job.level.shape, dtype=np.uint8)
     keep = partial(copy_mask, source=job.source, truth=truth, scratch=scratch)
-    job.crew.run(job.build, "mask", keep, job.plan, need_mb=job.need_mb(40))
+    job.crew.run(job.build, "mask", keep, job.plan, need_mb=job.need_mb(24))
     return label_components(
         job.crew,
         job.build,
@@ -289,7 +289,7 @@ def _build_pyramid(job: _Job, factors: Sequence[Zyx], *, labels: bool) -> None:
         array = job.create(store, str(level), shape=(*leading, *shape), dtype=dtype)
         work = partial(reduce_block, out=store, level=level, step=(z, y, x), labels=labels)
         voxels = float(np.prod([*leading, *shard_of(array)]))
-        need = _SPARE_MB + voxels * (z * y * x * dtype.itemsize + 40) / 1e6
+        need = _SPARE_MB + voxels * (z * y * x * dtype.itemsize + 24) / 1e6
         plan = blocks(shape, block=shard_of(array))
         job.crew.run(job.build, f"level {level}", work, plan, need_mb=need)
 
