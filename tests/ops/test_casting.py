@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 from unet_core.config import TruthConfig
 from unet_core.errors import RawFormatError
 from unet_core.geometry import IGNORED_ID
-from unet_core.ops.casting import as_ids, as_intensities, stored_dtype
+from unet_core.ops.casting import as_ids, as_intensities, present_ids, stored_dtype
 
 FINITE = {"allow_nan": False, "allow_infinity": False}
 whole = st.sampled_from(["bool", "uint8", "uint16", "int8", "int16"])
@@ -21,6 +21,11 @@ def test_intensities_keep_their_values(values: np.ndarray) -> None:
     stored = as_intensities(values)
     assert stored.dtype == stored_dtype(values.dtype)
     np.testing.assert_array_equal(stored.astype(np.float64), values.astype(np.float64))
+
+
+@given(ids=hnp.arrays(np.uint32, hnp.array_shapes(min_dims=3, max_dims=3)))
+def test_ids_that_occur_are_listed_once_and_ascend(ids: np.ndarray) -> None:
+    assert present_ids(ids).tolist() == sorted(set(ids.ravel().tolist()))
 
 
 def test_double_precision_becomes_single() -> None:
