@@ -50,6 +50,8 @@ def prepare(device: torch.device, *, threads: int) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
     else:
         torch.use_deterministic_algorithms(True)
+        # Else every new tensor is filled with NaN before it is written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def memory_format(dimensions: int) -> torch.memory_format:
