@@ -348,34 +348,3 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
         convert(raw, out, truth=truth)
     assert any("resumed" in line and "resumed 0" not in line for line in caplog.messages)
     assert files_of(out) == files_of(whole)
-
-
-REAL = ["isbi2012/train-volume.tif", "chasedb1/Image_0[123]*.jpg", "ctc/Fluo-N2DL-HeLa/01"]
-
-
-@pytest.mark.parametrize("name", REAL)
-def test_real_volumes_keep_every_voxel(tmp_path: Path, real_data: Path, name: str) -> None:
-    from unet_core.geometry import Box
-    from unet_core.io.readers import open_raw
-
-    opened = open_raw(str(real_data / name))
-    out = convert(real_data / name, tmp_path / "raw.ome.zarr", ConvertConfig())
-    wanted = opened.read(Box((0, 0, 0), opened.shape[1:]))
-    np.testing.assert_array_equal(open_level(out)[...], wanted)
-    for channel, found in zip(wanted, unet(out)["statistics"], strict=True):
-        assert found["mean"] == pytest.approx(channel.mean(dtype=np.float64))
-        percentiles = np.percentile(channel, [0.5, 50, 99.5])
-        assert [found["percentiles"][n] for n in (5, 500, 995)] == pytest.approx(percentiles)
-
-
-def test_real_membranes_become_cells(tmp_path: Path, real_data: Path) -> None:
-    truth = TruthConfig(kind="binary")
-    source = real_data / "isbi2012/train-labels.tif"
-    out = convert(source, tmp_path / "t.ome.zarr", ConvertConfig(), truth=truth)
-    mask = tifffile.imread(source) > 0
-    wanted, count = scipy.ndimage.label(mask, np.array([np.zeros((3, 3)), CROSS, np.zeros((3, 3))]))
-    assert unet(out)["truth"]["objects"] == count
-    np.testing.assert_array_equal(open_level(out)[...], wanted)
-
-
-CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
