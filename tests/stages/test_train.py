@@ -267,6 +267,23 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu_equal_work_gives_equal_bytes(tmp_path: Path, precision: str) -> None:
+    bank = write_bank(tmp_path / "t.zarr")
+    config = replace(CONFIG, precision=precision)  # type: ignore[arg-type]
+    outs = []
+    for name in ("a", "b"):
+        outs.append(tmp_path / name / "best.pt")
+        train_unet(
+            config, model=MODEL, patches=bank, validation=bank, out=outs[-1],
+            resources=Resources(gpus=1),
+        )  # fmt: skip
+    assert files(outs[0]) == files(outs[1])
+    assert json.loads(outs[0].with_name("model.json").read_text())["scores"]["dice"] > 0.8
+
+
 def test_a_3d_network_trains_on_volumes(tmp_path: Path) -> None:
     model = UNetConfig(dimensions=3, width=4, depth=1, padding="same", up="bilinear")
     bank = write_bank(tmp_path / "t.zarr", patches=2, shape=(4, 28, 28))
