@@ -151,6 +151,9 @@ class Tiling:
     lost: Zyx
     """Voxels per side by which a result is smaller than its input; at most `halo`."""
 
+    least: Zyx = (1, 1, 1)
+    """Fewest voxels that one pass yields, for a smaller block too; multiples of `stride`, or 1."""
+
     def __post_init__(self) -> None:
         for tile, stride in zip(self.tile, self.stride, strict=True):
             if tile < 1 or tile % stride:
@@ -163,7 +166,8 @@ class Tiling:
     @property
     def reach(self) -> Zyx:
         """Most voxels per side that are seen around a block: the halo and the way to the grid."""
-        z, y, x = (h + s - 1 for h, s in zip(self.halo, self.stride, strict=True))
+        axes = zip(self.halo, self.stride, self.least, strict=True)
+        z, y, x = (halo + max(stride, least) - 1 for halo, stride, least in axes)
         return z, y, x
 
     def tiles(self, write: Box) -> list[Tile]:
@@ -172,18 +176,20 @@ class Tiling:
         Along each axis as few as possible and as equal as the stride allows.
         """
         axes = [
-            _intervals(a, b, tile, stride)
+            _cuts(a, b, tile, stride)
             for a, b, tile, stride in zip(
                 write.start, write.stop, self.tile, self.stride, strict=True
             )
         ]
         return [self._tile(write, corner) for corner in itertools.product(*axes)]
 
-    def _tile(self, write: Box, intervals: Sequence[tuple[int, int]]) -> Tile:
-        whole = Box(_zyx([a for a, _ in intervals]), _zyx([b for _, b in intervals]))
-        core, read = whole.intersection(write), whole.grow(self.halo)
-        start = [a + lost for a, lost in zip(read.start, self.lost, strict=True)]
-        return Tile(core, read, core.relative_to(start).start)
+    def _tile(self, write: Box, cell: Sequence[tuple[int, int]]) -> Tile:
+        start, stop = _zyx([a for a, _ in cell]), _zyx([b for _, b in cell])
+        core = Box(start, stop).intersection(write)
+        least = [a + n for a, n in zip(start, self.least, strict=True)]
+        read = Box(start, _zyx(tuple(map(max, stop, least)))).grow(self.halo)
+        first = [a + lost for a, lost in zip(read.start, self.lost, strict=True)]
+        return Tile(core, read, core.relative_to(first).start)
 
 
 def hull(boxes: Sequence[Box]) -> Box:
@@ -193,8 +199,8 @@ def hull(boxes: Sequence[Box]) -> Box:
     return Box(_zyx(tuple(start)), _zyx(tuple(stop)))
 
 
-def _intervals(start: int, stop: int, tile: int, stride: int) -> list[tuple[int, int]]:
-    """Cuts of `start`..`stop` on the grid of `stride`, at most `tile` apart, as equal as can be."""
+def _cuts(start: int, stop: int, tile: int, stride: int) -> list[tuple[int, int]]:
+    """Intervals of the grid of `stride` that hold `start`..`stop`: few, equal, at most `tile`."""
     first, last = start // stride, -(-stop // stride)
     parts = -(-(last - first) * stride // tile)
     cuts = [(first + (last - first) * i // parts) * stride for i in range(parts + 1)]

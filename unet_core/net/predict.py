@@ -33,6 +33,12 @@ _LARGEST_BATCH = 2**25
 """Voxels that a GPU is given at a time; more would fill memory and save nothing."""
 
 
+_LEAST_PX = 192
+"""Fewest voxels per side that a 2-D pass yields, unless tile_px is less: small inputs are given to
+other kernels, which round otherwise. From 160 px on, results have been the same bits whatever the
+tile (2 to 4 poolings, width 8 to 64, float32 and bfloat16); in 3-D that would cost too much."""
+
+
 def tiling_of(model: UNetConfig, tile_px: int) -> Tiling:
     """How `model` is laid over a volume; along z only if it is 3-D.
 
@@ -43,11 +49,13 @@ def tiling_of(model: UNetConfig, tile_px: int) -> Tiling:
     """
     deep = model.dimensions == 3
     step, halo, lost = model.stride_px, model.tile_halo_px, model.valid_halo_px
+    least = min(tile_px, -(-_LEAST_PX // step) * step)
     return Tiling(
         tile=(tile_px if deep else 1, tile_px, tile_px),
         stride=(step if deep else 1, step, step),
         halo=(halo if deep else 0, halo, halo),
         lost=(lost if deep else 0, lost, lost),
+        least=(1, 1, 1) if deep else (1, least, least),
     )
 
 
@@ -87,14 +95,14 @@ class Predictor:
     is real.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, config: InferConfig, *, gpus: int = 0, threads: int = 1
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, config: InferConfig, *, gpus: int = 0) -> None:
         self.model = checkpoint.model
         self.config = config
         self.device = choose_device(gpus)
         self.dtype = choose_dtype(config.precision, self.device)
-        prepare(self.device, threads=threads)
+        # One thread per pass: with more, torch takes other kernels, which round otherwise. Passes
+        # may be made by several threads at a time.
+        prepare(self.device, threads=1)
         network = checkpoint.network().folded().as_valid().to(self.device, self.dtype).eval()
         layout = memory_format(self.model.dimensions)
         self.network: UNet = network.to(memory_format=layout)  # type: ignore[call-overload]
@@ -188,9 +196,7 @@ class Predictor:
 
 
 @lru_cache(maxsize=1)
-def predictor_of(
-    path: Path, content: str, config: InferConfig, *, gpus: int, threads: int
-) -> Predictor:
+def predictor_of(path: Path, content: str, config: InferConfig, *, gpus: int) -> Predictor:
     """The predictor of a checkpoint file, made once per process.
 
     Raises
@@ -201,7 +207,7 @@ def predictor_of(
     checkpoint = read_checkpoint(path)
     if checkpoint.content != content:
         raise CheckpointError(f"{path} changed while it was in use; run the same command again")
-    return Predictor(checkpoint, config, gpus=gpus, threads=threads)
+    return Predictor(checkpoint, config, gpus=gpus)
 
 
 def quantised(probabilities: Tensor, dtype: str) -> Tensor:

@@ -1,0 +1,304 @@
+"""Probabilities of tiles: equal to one pass over the whole, whatever the tiles and blocks."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.strategies import zyx
+from unet_core.config import InferConfig, UNetConfig
+from unet_core.errors import CheckpointError, PlanError
+from unet_core.geometry import Box, Zyx, hull, split
+from unet_core.net import predict
+from unet_core.net.checkpoint import Checkpoint, write_checkpoint
+from unet_core.net.predict import Predictor, pass_mb, predictor_of, tiling_of
+from unet_core.net.unet import UNet, initialise
+
+FLOAT32 = InferConfig(precision="float32")
+
+networks = st.builds(
+    UNetConfig,
+    width=st.integers(3, 6),
+    depth=st.integers(1, 3),
+    convolutions=st.integers(1, 2),
+    classes=st.integers(2, 3),
+    channels=st.integers(1, 2),
+    padding=st.sampled_from(["valid", "same"]),
+    up=st.sampled_from(["transposed", "nearest", "bilinear"]),
+    norm=st.sampled_from(["none", "batch"]),
+    activation=st.just("leaky_relu"),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def torch_as_before() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def trained(model: UNetConfig) -> Checkpoint:
+    """A network whose layers all matter; as if it had been trained."""
+    network = initialise(UNet(model), seed=3)
+    generator = torch.Generator().manual_seed(4)
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
+            part.running_mean.normal_(generator=generator)
+            part.running_var.uniform_(0.5, 2, generator=generator)
+    return Checkpoint(model, "none", network.state_dict())
+
+
+def noise(model: UNetConfig, shape: Zyx) -> np.ndarray:
+    return np.random.default_rng(5).standard_normal((model.channels, *shape)).astype(np.float32)
+
+
+def mirrored(volume: np.ndarray, box: Box) -> np.ndarray:
+    """numpy's own mirror, which repeats no edge voxel either."""
+    size = volume.shape[1:]
+    low = [max(0, -a) for a in box.start]
+    high = [max(0, b - n) for b, n in zip(box.stop, size, strict=True)]
+    wide = np.pad(volume, [(0, 0), *zip(low, high, strict=True)], mode="reflect")
+    return wide[(..., *box.shift(low).slices)]
+
+
+def run(predictor: Predictor, volume: np.ndarray, *, tile_px: int, block: Zyx) -> np.ndarray:
+    """What the stage does, in memory."""
+    tiling = tiling_of(predictor.model, tile_px)
+    shape = volume.shape[1:]
+    out = np.zeros((predictor.model.classes - 1, *shape), predictor.config.dtype)
+    for write in split(shape, block=block):
+        for tile in tiling.tiles(write):
+            (result,) = predictor(mirrored(volume, tile.read)[None])
+            inset = tile.core.relative_to(tile.core.start).shift(tile.inset)
+            out[(..., *tile.core.slices)] = result[(..., *inset.slices)]
+    return out
+
+
+def at_once(predictor: Predictor, volume: np.ndarray) -> np.ndarray:
+    """One pass over the whole volume (a section at a time if 2-D)."""
+    tile_px = -(-max(volume.shape[1:]) // predictor.model.stride_px) * predictor.model.stride_px
+    return run(predictor, volume, tile_px=tile_px, block=volume.shape[1:])
+
+
+def in_float64(predictor: Predictor) -> Predictor:
+    """Rounding apart, so that what is left is the geometry."""
+    predictor.network.double()
+    predictor.dtype = torch.float64
+    return predictor
+
+
+@given(model=networks, steps=st.integers(1, 3), shape=zyx(1, 40), block=zyx(1, 30))
+@settings(deadline=None, max_examples=25)
+def test_sections_in_tiles_equal_one_pass(
+    model: UNetConfig, steps: int, shape: Zyx, block: Zyx
+) -> None:
+    predictor = in_float64(Predictor(trained(model), FLOAT32))
+    volume = noise(model, (min(2, shape[0]), *shape[1:]))
+    block = (1, max(12, block[1]), max(12, block[2]))
+    tiled = run(predictor, volume, tile_px=steps * model.stride_px, block=block)
+    assert np.array_equal(tiled, at_once(predictor, volume))
+
+
+@given(model=networks, steps=st.integers(1, 2), shape=zyx(1, 12), block=zyx(5, 12))
+@settings(deadline=None, max_examples=10)
+def test_volumes_in_tiles_equal_one_pass(
+    model: UNetConfig, steps: int, shape: Zyx, block: Zyx
+) -> None:
+    model = replace(model, dimensions=3, depth=1, width=3)
+    predictor = in_float64(Predictor(trained(model), FLOAT32))
+    volume = noise(model, shape)
+    tiled = run(predictor, volume, tile_px=steps * model.stride_px * 2, block=block)
+    assert np.array_equal(tiled, at_once(predictor, volume))
+
+
+@given(model=networks, steps=st.integers(1, 3), averaging=st.sampled_from(["none", "symmetries"]))
+@settings(deadline=None, max_examples=10)
+def test_in_float32_tiles_differ_from_one_pass_by_a_rounding_step_at_most(
+    model: UNetConfig, steps: int, averaging: str
+) -> None:
+    config = replace(FLOAT32, averaging=averaging)
+    predictor = Predictor(trained(model), config)
+    volume = noise(model, (1, 37, 53))
+    tiled = run(predictor, volume, tile_px=steps * model.stride_px, block=(1, 20, 31))
+    difference = tiled.astype(int) - at_once(predictor, volume)
+    assert abs(difference).max() <= 1
+    assert (difference != 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_part_of_a_volume_gives_the_same_there_and_only_if_it_starts_on_the_grid(
+    dimensions: int, padding: str
+) -> None:
+    model = UNetConfig(
+        dimensions=dimensions,  # type: ignore[arg-type]
+        padding=padding,  # type: ignore[arg-type]
+        width=4,
+        depth=2 if dimensions == 2 else 1,
+        activation="leaky_relu",
+    )
+    step, halo = model.stride_px, model.tile_halo_px
+    size = 2 * halo + 4 * step
+    predictor = in_float64(Predictor(trained(model), FLOAT32))
+    volume = noise(model, (1 if dimensions == 2 else size, size, size))
+    whole = run(predictor, volume, tile_px=3 * step, block=volume.shape[1:])
+    inside = slice(halo, -halo)
+    z = slice(None) if dimensions == 2 else inside
+
+    def differs(start: int) -> bool:
+        cut = (slice(None), slice(None), slice(start, None), slice(start, None))
+        part = run(predictor, volume[cut], tile_px=2 * step, block=(size, 2 * step, size))
+        index = (slice(None), z, inside, inside)
+        return not np.array_equal(part[index], whole[cut][index])
+
+    assert not differs(step)
+    assert differs(1)  # the negative control: off the grid, another result
+    assert not differs(2 * step)
+
+
+@torch.inference_mode()
+def test_inside_the_volume_a_padded_network_gives_what_it_gives_padded() -> None:
+    model = UNetConfig(padding="same", width=4, depth=2, norm="batch", classes=3)
+    checkpoint = trained(model)
+    predictor = in_float64(Predictor(checkpoint, replace(FLOAT32, dtype="float16")))
+    halo = model.halo_px
+    volume = noise(model, (1, 2 * halo + 8, 2 * halo + 12))
+    found = run(predictor, volume, tile_px=4, block=volume.shape[1:])
+    logits = checkpoint.network().double()(torch.from_numpy(volume).double())
+    expected = logits.softmax(dim=1)[0, 1:].numpy()
+    inside = (..., slice(halo, -halo), slice(halo, -halo))
+    assert np.allclose(found[:, 0][inside], expected[inside], rtol=0, atol=2**-11)
+
+
+def test_averaging_is_the_mean_over_flips_and_turns() -> None:
+    model = UNetConfig(width=4, depth=1, classes=3)
+    config = replace(FLOAT32, dtype="float16")
+    one = in_float64(Predictor(trained(model), config))
+    mean = in_float64(Predictor(trained(model), replace(config, averaging="symmetries")))
+    seen = noise(model, (1, 24, 32))[None]
+    each = []
+    for turns in range(4):
+        for flip in (False, True):
+            turned = np.rot90(seen, turns, axes=(-2, -1))
+            turned = turned[..., ::-1] if flip else turned
+            result = one(np.ascontiguousarray(turned)).astype(np.float64)
+            result = result[..., ::-1] if flip else result
+            each.append(np.rot90(result, -turns, axes=(-2, -1)))
+    assert np.allclose(mean(seen), np.mean(each, axis=0), rtol=0, atol=2**-10)
+    assert np.ptp(np.array(each), axis=0).max() > 0.01
+
+
+def test_averaged_probabilities_do_not_depend_on_tiles_and_turn_with_the_volume() -> None:
+    model = UNetConfig(width=4, depth=2)
+    config = replace(FLOAT32, averaging="symmetries")
+    predictor = in_float64(Predictor(trained(model), config))
+    volume = noise(model, (1, 24, 40))
+    whole = at_once(predictor, volume)
+    assert np.array_equal(run(predictor, volume, tile_px=8, block=(1, 12, 20)), whole)
+    # 24 and 40 are multiples of 2^depth, so the grid of the turned volume is the turned grid
+    turned = at_once(predictor, np.ascontiguousarray(np.rot90(volume, axes=(-2, -1))))
+    assert abs(turned.astype(int) - np.rot90(whole, axes=(-2, -1))).max() <= 1
+
+
+def test_bytes_are_255_p_with_halves_rounded_up() -> None:
+    p = torch.tensor([0.0, 0.5 / 255, 0.49 / 255, 0.5, 1.5 / 255, 254.49 / 255, 1.0])
+    assert predict.quantised(p, "uint8").tolist() == [0, 1, 0, 128, 2, 254, 255]
+    assert predict.quantised(p, "float16").dtype == torch.float16
+
+
+@given(n=st.integers(1, 5))
+@settings(max_examples=5)
+def test_shapes_and_ranges_are_as_promised(n: int) -> None:
+    flat = UNetConfig(width=3, depth=1, classes=4, channels=2)
+    out = Predictor(trained(flat), FLOAT32)(np.zeros((n, 2, 1, 20, 24), np.float32))
+    assert (out.shape, out.dtype) == ((n, 3, 1, 4, 8), np.uint8)
+    deep = replace(flat, dimensions=3)
+    config = replace(FLOAT32, dtype="float16")
+    out = Predictor(trained(deep), config)(np.zeros((n, 2, 20, 20, 24), np.float32))
+    assert (out.shape, out.dtype) == ((n, 3, 4, 4, 8), np.float16)
+    assert (out >= 0).all()
+    assert (out.astype(float).sum(axis=1) <= 1 + 1e-3).all()
+
+
+def test_a_batch_gives_what_its_tiles_give() -> None:
+    model = UNetConfig(width=4, depth=1)
+    predictor = in_float64(Predictor(trained(model), FLOAT32))
+    seen = np.random.default_rng(0).standard_normal((5, 1, 1, 24, 28)).astype(np.float32)
+    assert np.array_equal(predictor(seen), np.concatenate([predictor(tile[None]) for tile in seen]))
+
+
+def test_a_batch_too_large_for_memory_is_halved_until_one_tile_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = UNetConfig(width=4, depth=1)
+    predictor = Predictor(trained(model), FLOAT32)
+    seen = np.random.default_rng(0).standard_normal((7, 1, 1, 24, 28)).astype(np.float32)
+    expected = np.concatenate([predictor(tile[None]) for tile in seen])
+    sizes, most, network = [], 2, predictor.network.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        if len(x) > most:
+            raise torch.OutOfMemoryError("as a GPU would")
+        return network(x)
+
+    monkeypatch.setattr(predictor.network, "forward", forward)
+    assert abs(predictor(seen).astype(int) - expected).max() <= 1
+    assert sizes[:2] == [7, 3]
+    assert sum(size for size in sizes if size <= most) == 7
+    assert predictor.batch((1, 24, 28)) == 1
+
+    most = 0
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**6, 2 * 10**6))
+    with pytest.raises(
+        PlanError, match=r"seen with 1 x 24 x 28 voxels.* the GPU has 2 MB.*tile_px"
+    ):
+        predictor(seen[:1])
+
+
+def test_weights_that_are_not_numbers_are_refused() -> None:
+    checkpoint = trained(UNetConfig(width=4, depth=1))
+    checkpoint.state["head.bias"][0] = torch.nan
+    with pytest.raises(CheckpointError, match=r"not finite.*training history"):
+        Predictor(checkpoint, FLOAT32)(np.zeros((1, 1, 1, 20, 20), np.float32))
+
+
+def test_a_network_is_read_once_per_process_and_again_when_its_weights_change(
+    tmp_path: Path,
+) -> None:
+    first, path = trained(UNetConfig(width=4, depth=1)), tmp_path / "best.pt"
+    write_checkpoint(path, first)
+    here = predictor_of(path, first.content, FLOAT32, gpus=0)
+    assert predictor_of(path, first.content, FLOAT32, gpus=0) is here
+
+    second = trained(UNetConfig(width=4, depth=1))
+    second.state["head.bias"][0] = 1.0
+    write_checkpoint(path, second)
+    assert predictor_of(path, second.content, FLOAT32, gpus=0) is not here
+    with pytest.raises(CheckpointError, match="changed while it was in use"):
+        predictor_of(path, first.content, FLOAT32, gpus=0)
+
+
+def test_small_blocks_are_seen_with_tiles_of_192_where_that_is_cheap() -> None:
+    tiling = tiling_of(UNetConfig(), 384)
+    (tile,) = tiling.tiles(Box((0, 0, 0), (1, 30, 200)))
+    assert tile.read.shape == (1, 192 + 188, 208 + 188)
+    assert tile.core.shape == (1, 30, 200)
+    assert hull([tile.read, Box((0, 0, 0), (1, 30, 200)).grow(tiling.reach)]) == Box(
+        (0, 0, 0), (1, 30, 200)
+    ).grow(tiling.reach)
+    assert tiling_of(UNetConfig(), 64).least == (1, 64, 64)
+    assert tiling_of(UNetConfig(dimensions=3), 64).least == (1, 1, 1)
+
+
+def test_memory_of_a_pass_is_that_of_the_finest_maps_and_what_comes_in_and_out() -> None:
+    model = UNetConfig()
+    maps = 64 * 4 * (568**2 + 3 * 388**2 + 3 * 4 * 388) / 1e6
+    found = pass_mb(model, (1, 572, 572), bytes_per_value=4)
+    assert found == pytest.approx(maps + (8 * 572**2 + 32 * 388**2) / 1e6, rel=0.02)
