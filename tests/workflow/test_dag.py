@@ -1,7 +1,9 @@
 """The plan: which jobs there are, what they ask for, and that each stage has its five places."""
 
+import argparse
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +14,7 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import REPOSITORY, Project, environment, rows
+from unet_core.cli import _parser
 from unet_core.config.versions import RESULT_VERSION
 from unet_core.config.workflow import READS
 
@@ -78,6 +81,27 @@ def test_results_go_where_pathvars_say(fresh: Callable[[], Project]) -> None:
     assert (made / "logs/report/report.log").is_file()
     assert (made / "benchmarks/infer/a.one.tsv").is_file()
     assert not (project.folder / "results").exists()
+
+
+def test_every_command_is_one_that_unet_core_takes(finished: Project) -> None:
+    told = finished.snakemake("-n", "-F", "--printshellcmds").stdout
+    commands = re.findall(r"unet-core .* 2> \S+$", told, flags=re.MULTILINE)
+    assert {command.split()[1] for command in commands} == {*STAGES, "montage"}
+    for command in commands:
+        given = shlex.split(command)
+        assert given[-2:-1] == ["2>"]
+        options = _parser().parse_args(given[1:-2])
+        assert json.loads(options.config)["version"] == RESULT_VERSION[options.command]
+        for path in given_paths(options):
+            assert (finished.folder / path).exists(), command
+
+
+def given_paths(options: argparse.Namespace) -> list[Path]:
+    """Stores and files that a command reads."""
+    names = ("raw", "truth", "weights", "patches", "validation", "probabilities", "checkpoint")
+    given = [getattr(options, name, None) for name in names]
+    flat = [path for one in given for path in (one if isinstance(one, list) else [one])]
+    return [path for path in flat if isinstance(path, Path)]
 
 
 def test_a_failed_command_shows_its_message(fresh: Callable[[], Project]) -> None:

@@ -19,7 +19,8 @@ except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 # Where the environment was not activated: `.venv/bin/snakemake` finds `.venv/bin/unet-core` too.
-os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
+search = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)]
+os.environ.update(PATH=os.pathsep.join(search))
 
 
 wildcard_constraints:
@@ -60,10 +61,13 @@ def if_annotated(path):
 
 def option(flag, name):
     """`flag FILE` where the rule has an input of this name, else nothing."""
+
     # A function of `input` is not among what Snakemake compares; the input itself is.
-    return lambda wildcards, input: " ".join(
-        part for file in input[name] for part in (flag, quote(file))
-    )
+    def given(wildcards, input):
+        files = [input[name]] if isinstance(input[name], str) else input[name]
+        return " ".join(part for file in files for part in (flag, quote(file)))
+
+    return given
 
 
 def parent(name, levels=1):
