@@ -194,7 +194,7 @@ class TrainConfig:
 class InferConfig:
     """How the network is laid over a volume."""
 
-    tile_px: int = 384
+    tile_px: int = 512
     """Voxels per side that one forward pass yields, a multiple of 2^depth; the network sees this
     plus its halo. The result does not depend on it; memory and speed do."""
 

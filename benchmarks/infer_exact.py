@@ -1,0 +1,110 @@
+"""Whether tiles agree with one pass over the whole, and what that costs.
+
+    python benchmarks/infer_exact.py
+
+The last line is a JSON list of {name, value, target, met, against, how}. Weights are drawn, not
+trained, and the head's are scaled so that probabilities are not all 0 or 1; the image is noise.
+Every pass has one thread. The negative controls must fail.
+"""
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unet_core.config import InferConfig, UNetConfig
+from unet_core.config.shape import multiply_adds
+from unet_core.geometry import Box, split
+from unet_core.net import predict
+from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.predict import Predictor, tiling_of
+from unet_core.net.unet import UNet, initialise
+
+SIZE = 768
+NETWORKS = [(64, 4), (32, 4), (16, 4), (16, 3), (8, 2)]
+Probabilities = NDArray[np.float32]
+
+
+def predictor(width: int, depth: int, precision: str) -> Predictor:
+    model = UNetConfig(width=width, depth=depth)
+    network = initialise(UNet(model), seed=1)
+    with torch.no_grad():
+        network.head.weight.mul_(0.2)
+    config = InferConfig(precision=precision)  # type: ignore[arg-type]
+    return Predictor(Checkpoint(model, "none", network.state_dict()), config)
+
+
+def tiled(net: Predictor, image: NDArray[np.float32], tile: int, block: int) -> Probabilities:
+    """The stage's loop, in memory."""
+    out = np.zeros((1, SIZE, SIZE), np.float32)
+    halo = net.model.tile_halo_px
+    for write in split((1, SIZE, SIZE), block=(1, block, block)):
+        for each in tiling_of(net.model, tile).tiles(write):
+            (result,) = net(image[(None, None, *each.read.shift((0, halo, halo)).slices)])
+            inset = each.core.relative_to(each.core.start).shift(each.inset)
+            out[each.core.slices] = result[(0, *inset.slices)]
+    return out
+
+
+def shifted(net: Predictor, image: NDArray[np.float32], offset: int) -> Probabilities:
+    """One tile that starts `offset` px off the grid."""
+    halo, lost = net.model.tile_halo_px, net.model.valid_halo_px
+    tile = Box((0, offset, offset), (1, offset + 192, offset + 192))
+    (result,) = net(image[(None, None, *tile.grow((0, halo, halo)).shift((0, halo, halo)).slices)])
+    inset = slice(halo - lost, halo - lost + 192)
+    return result[0][:, inset, inset]
+
+
+def main() -> int:
+    predict.quantised = lambda probabilities, dtype: probabilities  # compare before rounding
+    rows = []
+    for precision in ("float32", "bfloat16"):
+        for width, depth in NETWORKS:
+            net = predictor(width, depth, precision)
+            sides = SIZE + 2 * net.model.tile_halo_px
+            image = np.random.default_rng(0).standard_normal((1, sides, sides)).astype(np.float32)
+            whole = tiled(net, image, SIZE, SIZE)
+            named = f"{precision}, width {width}, depth {depth}"
+            worst = max(
+                float(abs(tiled(net, image, tile, block) - whole).max())
+                for tile, block in ((384, SIZE), (512, 512), (256, 300))
+            )
+            rows.append(row(f"tiles against one pass, {named}", worst, 0.0, worst == 0))
+            off = shifted(net, image, 2) - whole[:, 2:194, 2:194]
+            worst = float(abs(off).max())
+            rows.append(row(f"control: tile off the grid by 2, {named}", worst, 1e-3, worst > 1e-3))
+            print(*rows[-2:], sep="\n", flush=True)
+    rows += [work(tile, limit) for tile, limit in ((256, None), (384, 1.40), (512, 1.30))]
+    rows.append(work(1024, 1.16))
+    print(json.dumps(rows))
+    return 0 if all(each["met"] for each in rows) else 1
+
+
+def row(name: str, value: float, target: float, met: bool) -> dict[str, Any]:
+    against, how = "one pass over the whole", "largest difference of a probability"
+    return {
+        "name": name, "value": value, "target": target, "met": met, "against": against, "how": how
+    }  # fmt: skip
+
+
+def work(tile: int, limit: float | None) -> dict[str, Any]:
+    """Multiply-adds of the published network per voxel that a tile yields."""
+    model = UNetConfig()
+    spent, floor = (
+        multiply_adds(model, size + 2 * model.tile_halo_px) / size**2 for size in (tile, 2**20)
+    )
+    return {
+        "name": f"work per voxel, tile {tile}",
+        "value": spent / floor,
+        "target": limit,
+        "met": limit is None or spent / floor <= limit,
+        "against": "an infinite tile",
+        "how": "ratio of multiply-adds, counted",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
