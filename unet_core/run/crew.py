@@ -1,22 +1,19 @@
 """One function over the blocks that are not done yet: the way every blockwise stage runs."""
 
 import logging
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from distributed import Client, Future, wait
-from tqdm import tqdm
 
 from unet_core.config import Resources
 from unet_core.errors import BlockError, Interrupted, PlanError
 from unet_core.io.ledger import Build
 from unet_core.run.cluster import open_client
+from unet_core.run.steps import asked_to_end, progress
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +52,10 @@ class Crew:
     resources: Resources
     _open: ExitStack = field(default_factory=ExitStack, repr=False)
     _clients: dict[int, Client] = field(default_factory=dict, repr=False)
-    _ending: bool = False
+    _ending: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     def __enter__(self) -> "Crew":
-        self._open.enter_context(_signals(self._end))
+        self._ending = self._open.enter_context(asked_to_end())
         return self
 
     def __exit__(
@@ -127,9 +124,9 @@ class Crew:
         running: dict[Future, str] = {}
         failures: dict[str, BaseException] = {}
         stop = False
-        with _progress(step, len(todo)) as advance:
+        with progress(step, total=len(todo), unit="block") as advance:
             while True:
-                stop = stop or self._ending or len(failures) > _TOLERATED_FAILURES
+                stop = stop or self._ending() or len(failures) > _TOLERATED_FAILURES
                 while not stop and len(running) < 2 * workers:
                     if (block := next(waiting, None)) is None:
                         break
@@ -146,7 +143,7 @@ class Crew:
                     advance()
         if failures:
             raise BlockError(_told(step, failures)) from next(iter(failures.values()))
-        if self._ending:
+        if self._ending():
             raise Interrupted(
                 f"asked to end during {step}: {len(build.done(step))} blocks are finished and "
                 "kept; the same command goes on from there"
@@ -174,9 +171,6 @@ class Crew:
         self._clients[workers] = client
         return client
 
-    def _end(self) -> None:
-        self._ending = True
-
 
 _TOLERATED_FAILURES = 3
 """Failed blocks after which no further one is begun."""
@@ -197,39 +191,3 @@ def _told(step: str, failures: dict[str, BaseException]) -> str:
         f"block {first}: {type(failures[first]).__name__}: {failures[first]}; finished blocks "
         "are kept: mend the cause and run the same command again"
     )
-
-
-@contextmanager
-def _signals(end: Callable[[], None]) -> Iterator[None]:
-    def handle(number: int, frame: FrameType | None) -> None:
-        log.warning("%s: finishing the blocks under way", signal.Signals(number).name)
-        end()
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(step: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, else a line every ten seconds."""
-    if sys.stderr.isatty():
-        with tqdm(total=total, desc=step, unit="block") as bar:
-            yield lambda: bar.update() and None
-        return
-    began = told = time.monotonic()
-    count = 0
-
-    def advance() -> None:
-        nonlocal count, told
-        count += 1
-        now = time.monotonic()
-        if now - told > 10 or count == total:
-            told = now
-            left = (now - began) / count * (total - count)
-            log.info("%s: %d of %d blocks, %.0f s left", step, count, total, left)
-
-    yield advance

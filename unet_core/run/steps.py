@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
-_TOLD_EVERY_S = 30.0
+_TOLD_EVERY_S = 10.0
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def asked_to_end() -> Iterator[Callable[[], bool]]:
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked = True
-        log.warning("%s: ending after the step under way", signal.Signals(number).name)
+        log.warning("%s: ending after what is under way", signal.Signals(number).name)
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -34,10 +34,12 @@ def asked_to_end() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def progress(name: str, *, total: int, done: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, else a line of the log every half minute; call it after each step."""
+def progress(
+    name: str, *, total: int, done: int = 0, unit: str = "step"
+) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, else a line of the log every ten seconds; call it after each unit."""
     if sys.stderr.isatty():
-        with tqdm(total=total, initial=done, desc=name, unit="step") as bar:
+        with tqdm(total=total, initial=done, desc=name, unit=unit) as bar:
             yield lambda: bar.update() and None
         return
     began = told = time.monotonic()
@@ -50,6 +52,9 @@ def progress(name: str, *, total: int, done: int) -> Iterator[Callable[[], None]
             told = now
             speed = (done - first) / (now - began)
             left = (total - done) / speed
-            log.info("%s: step %d of %d, %.2f steps/s, %.0f s left", name, done, total, speed, left)
+            log.info(
+                "%s: %s %d of %d, %.2f per second, %.0f s left",
+                *(name, unit, done, total, speed, left),
+            )
 
     yield advance
