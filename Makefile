@@ -1,5 +1,5 @@
 # make demo    a synthetic volume from raw file to report, in minutes on two CPU cores
-# make test    the tests; `make test-all` with those that take longer than 30 s
+# make test    all tests; `make test-quick` without those that take longer than 30 s
 # make lint    format, style, types, rules
 # make clean   what the demo and the checks have made; `make distclean` the environments too
 #
@@ -12,7 +12,7 @@ SNAKEFMT := .venv-snakefmt/.installed
 DEMO := resources/demo
 PAGE := results/demo/report/index.html
 
-.PHONY: install demo test test-all lint schemas clean distclean
+.PHONY: install demo test test-quick lint schemas clean distclean
 
 install: $(INSTALLED)
 
@@ -37,10 +37,10 @@ $(DEMO)/truth.tif: | $(INSTALLED)
 	$(BIN)/unet-core phantom --shape 40 512 512 --out $(DEMO)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto -m "not slow"
-
-test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
+
+test-quick: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 lint: $(INSTALLED) $(SNAKEFMT)
 	$(BIN)/ruff format --check

@@ -46,9 +46,7 @@ def fingerprint(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, An
     return digest_of([canonical(parts).encode()])
 
 
-def record(
-    stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Any]
-) -> dict[str, Any]:
+def record(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """What every result says of its making: stage, fingerprint, settings, inputs, versions."""
     return {
         "stage": stage,

@@ -62,7 +62,7 @@ def _middle(z: int, shape: tuple[int, ...], width_px: int) -> Box:
 
 def _save(picture: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", out: Path) -> None:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=82)
+    Image.fromarray(picture).save(buffer, "JPEG", quality=75)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     partial.write_bytes(buffer.getvalue())

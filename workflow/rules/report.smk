@@ -61,6 +61,11 @@ rule report:
             category="Summary",
             labels={"what": "scores"},
         ),
+        curves=report(
+            collect("<results>/report/curves.{model}.svg", model=asked.models),
+            caption="../report/curves.rst",
+            category="Training",
+        ),
     log:
         "<logs>/report/report.log",
     benchmark:

@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_core.config import ObjectsConfig, ReportConfig, Resources, ScoreConfig
+from unet_core.errors import StoreError
+from unet_core.io.arrays import create_array
+from unet_core.io.atomic import write_json
+from unet_core.io.ledger import building
+from unet_core.io.ngff import multiscale
+from unet_core.stages.montage import draw_montage
+from unet_core.stages.report import write_report
+from unet_core.stages.score import score_volume
+
+NAMES = {"a": "test", "b": "test", "c": "predict"}
+MANIFEST = {
+    "models": ["net"],
+    "volumes": [{"name": n, "fold": f, "truth": f == "test"} for n, f in NAMES.items()],
+}
+
+
+def store(path: Path, data: np.ndarray, **unet: Any) -> Path:
+    with building(path, stage="convert", settings={}, inputs={"name": str(path)}) as build:
+        create_array(
+            path, "0", shape=data.shape, dtype=data.dtype, chunk=(4, 64, 64), shard=(4, 64, 64)
+        )[...] = data
+        ome = multiscale("x", axes="czyx"[-data.ndim :], voxel_size_nm=(50, 4, 4))
+        build.publish(ome=ome, unet=unet)
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of three small volumes, two of them annotated."""
+    results = tmp_path_factory.mktemp("run") / "results"
+    rng = np.random.default_rng(0)
+    for name, fold in NAMES.items():
+        truth = np.ones((4, 40, 60), np.uint32)
+        truth[:, :, 30:] = 2
+        truth[:, :, 29:31] = 0
+        inside = ((truth > 0) * 255).astype(np.uint8)[None]
+        folder = results / "volumes" / name
+        statistics = [{"percentiles": list(np.linspace(0, 255, 1001))}]
+        raw = store(
+            folder / "raw.ome.zarr", inside // 2 + rng.integers(0, 9, inside.shape, np.uint8),
+            statistics=statistics,
+        )  # fmt: skip
+        stores: dict[str, Path] = {
+            "probabilities": store(folder / "net/probabilities.ome.zarr", inside, classes=2),
+            "labels": store(
+                folder / "net/labels.ome.zarr",
+                truth.astype(np.uint64),
+                objects=2,
+                method="threshold",
+            ),
+        }
+        annotated = None
+        if fold == "test":
+            annotated = store(folder / "truth.ome.zarr", truth, truth={"kind": "instances"})
+            score_volume(
+                ScoreConfig(),
+                objects=ObjectsConfig(),
+                **stores,
+                truth=annotated,
+                calibration=None,
+                out=folder / "net/scores.json",
+                resources=Resources(),
+            )
+        draw_montage(
+            ReportConfig(sections=2),
+            objects=ObjectsConfig(),
+            raw=raw,
+            **stores,
+            truth=annotated,
+            out=folder / "net/montage.jpg",
+        )
+    model = {"dimensions": 2, "width": 4, "depth": 1, "padding": "valid", "norm": "none"}
+    models = results / "models/net"
+    write_json(models / "model.json", {"model": model, "parameters": 1234, "step": 7})
+    (models / "history.csv").write_text("step,learning_rate,train_loss,dice\n1,1,0.5,\n2,1,.4,.9\n")
+    benchmarks = results / "benchmarks/infer"
+    benchmarks.mkdir(parents=True)
+    (benchmarks / "a.net.tsv").write_text("s\tmax_rss\tcpu_time\n2.0\t100\t1.5\n")
+    return results
+
+
+def test_a_montage_shows_each_section_once_per_column(results: Path) -> None:
+    for name, columns in (("a", 5), ("c", 3)):
+        with Image.open(results / "volumes" / name / "net/montage.jpg") as montage:
+            assert montage.size == (columns * 60 + (columns - 1) * 8, 2 * (40 + 22))
+
+
+def test_the_page_is_whole_by_itself_and_names_everything(results: Path, tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    write_report(ReportConfig(title="<Mine>"), manifest=MANIFEST, results=results, out=page)
+    text = page.read_text()
+    assert "&lt;Mine&gt;" in text
+    assert "<Mine>" not in text
+    for name in (*NAMES, "net on test", "V_rand of the labels", "n2_zero_is_singletons"):
+        assert name in text
+    outside = [
+        word for word in ('src="http', 'href="http', "@import", "<script src") if word in text
+    ]
+    assert not outside
+    assert (tmp_path / "curves.net.svg").read_text().startswith("<svg")
+
+
+def test_the_table_of_scores_holds_each_volume_and_their_sum(results: Path, tmp_path: Path) -> None:
+    write_report(ReportConfig(), manifest=MANIFEST, results=results, out=tmp_path / "index.html")
+    lines = [line.split("\t") for line in (tmp_path / "scores.tsv").read_text().splitlines()]
+    assert lines[0] == ["model", "fold", "volume", "measure", "variant", "value"]
+    found = {line[2]: float(line[5]) for line in lines if line[3] == "V_rand of the labels"}
+    assert found == {"a": 1.0, "b": 1.0, "all": 1.0}
+
+
+def test_equal_results_give_equal_pages(results: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        out = tmp_path / name / "index.html"
+        write_report(ReportConfig(), manifest=MANIFEST, results=results, out=out)
+    one, two = (tmp_path / name / "index.html" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_missing_result_is_named(results: Path, tmp_path: Path) -> None:
+    manifest = json.loads(json.dumps(MANIFEST).replace('"net"', '"other"'))
+    with pytest.raises(StoreError, match=r"scores\.json is missing"):
+        write_report(ReportConfig(), manifest=manifest, results=results, out=tmp_path / "i.html")
