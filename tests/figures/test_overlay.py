@@ -38,6 +38,13 @@ def test_a_border_that_is_not_there_is_missed_and_one_too_many_is_surplus() -> N
     assert not found.any()
 
 
+def test_a_wide_membrane_and_a_line_in_its_middle_are_one_border() -> None:
+    wide = halves(14)
+    wide[:, 9:20] = 0
+    assert not any(mask.any() for mask in border_errors(halves(14), wide)[:2])
+    assert not any(mask.any() for mask in border_errors(wide, halves(14))[:2])
+
+
 def test_where_truth_is_ignored_nothing_is_an_error() -> None:
     ignored = np.full((20, 30), IGNORED_ID, np.uint32)
     assert not any(mask.any() for mask in border_errors(halves(14), ignored))

@@ -16,6 +16,7 @@ Picture = npt.NDArray[np.uint8]
 MISSED, SURPLUS, FOUND = (230, 60, 50), (60, 120, 250), (255, 255, 255)
 """Colours of truth borders without a found one, of found ones without truth, and of matches."""
 
+_GROWN_PX = 8
 _GAP = 8
 _CAPTION = 22
 
@@ -51,8 +52,7 @@ def border_errors(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Borders that are missed, surplus and found, (y, x) each; within `tolerance_px` they match.
 
-    A border voxel has id 0 or a neighbour (right or below) of another id. Where truth is ignored
-    nothing is an error.
+    Where truth is ignored nothing is an error.
     """
     ignored = truth == IGNORED_ID
     expected, found = _borders(np.where(ignored, 0, truth)) & ~ignored, _borders(labels)
@@ -93,7 +93,16 @@ def montage(rows: Sequence[Mapping[str, Picture]], names: Sequence[str]) -> Pict
 
 
 def _borders(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    borders: npt.NDArray[np.bool_] = ids == 0
-    borders[:, :-1] |= ids[:, :-1] != ids[:, 1:]
-    borders[:-1] |= ids[:-1] != ids[1:]
+    """Voxels with a neighbour (right or below) of another id, once membranes are filled.
+
+    Labels may abut where truth has wide membranes of id 0: objects are grown by `_GROWN_PX`
+    first, so that both have a line in the membrane's middle.
+    """
+    if not ids.any():
+        return np.zeros(ids.shape, bool)
+    far, nearest = ndimage.distance_transform_edt(ids == 0, return_indices=True)
+    grown = np.where(far <= _GROWN_PX, ids[tuple(nearest)], 0)
+    borders = np.zeros(ids.shape, bool)
+    borders[:, :-1] |= grown[:, :-1] != grown[:, 1:]
+    borders[:-1] |= grown[:-1] != grown[1:]
     return borders
