@@ -10,7 +10,7 @@ from unet_core.config import CalibrateConfig, ObjectsConfig, Resources, StitchCo
 from unet_core.errors import ConfigError, PlanError, StoreError
 from unet_core.geometry import IGNORED_ID
 from unet_core.io.arrays import create_array
-from unet_core.io.calibration import read_calibration
+from unet_core.io.calibration import read_calibration, read_threshold
 from unet_core.io.ledger import building
 from unet_core.io.ngff import multiscale
 from unet_core.stages.calibrate import calibrate_objects, candidates_of
@@ -104,6 +104,10 @@ def test_watershed_wins_where_no_threshold_parts_all_cells(tmp_path: Path) -> No
         "value": 1.0,
     }
     assert read_calibration(tmp_path / "calibration.json").depth == 0.02
+    thresholds = [c for c in found["candidates"] if c["method"] == "threshold"]
+    assert found["best_threshold"]["value"] == max(c["value"] for c in thresholds)
+    threshold = found["best_threshold"]["threshold"]
+    assert read_threshold(tmp_path / "calibration.json") == threshold
 
 
 def test_ties_go_to_the_threshold(tmp_path: Path) -> None:

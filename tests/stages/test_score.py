@@ -93,9 +93,15 @@ class Made:
         return scores
 
 
-def calibration_file(folder: Path, **best: Any) -> Path:
+def calibration_file(folder: Path, *, method: str = "threshold", threshold: Any = None) -> Path:
     path = folder / "calibration.json"
-    path.write_text(json.dumps({"format": FORMAT, "best": {"value": 0.9, **best}}))
+    tried = threshold is not None
+    content = {
+        "format": FORMAT,
+        "best": {"method": method, "value": 0.9},
+        "best_threshold": {"method": "threshold", "threshold": threshold} if tried else None,
+    }
+    path.write_text(json.dumps(content))
     return path
 
 
@@ -227,11 +233,12 @@ def test_half_floats_score_like_bytes(tmp_path: Path) -> None:
 
 def test_the_calibrated_threshold_is_scored_beside_the_curve(tmp_path: Path) -> None:
     made = Made(tmp_path)
-    chosen = made.score(calibration=calibration_file(tmp_path, method="threshold", threshold=0.5))
-    assert chosen["isbi"]["calibrated_threshold"] == 0.5
-    assert chosen["isbi"]["v_rand"]["calibrated"] == chosen["isbi"]["v_rand"]["curve"][1]
-    other = made.score(calibration=calibration_file(tmp_path, method="watershed", depth=0.1))
-    assert "calibrated" not in other["isbi"]["v_rand"]
+    for method in ("threshold", "watershed"):  # whatever the objects are made with
+        chosen = made.score(calibration=calibration_file(tmp_path, method=method, threshold=0.5))
+        assert chosen["isbi"]["calibrated_threshold"] == 0.5
+        assert chosen["isbi"]["v_rand"]["calibrated"] == chosen["isbi"]["v_rand"]["curve"][1]
+    untried = made.score(calibration=calibration_file(tmp_path, method="watershed"))
+    assert "calibrated" not in untried["isbi"]["v_rand"]
 
 
 def test_without_the_isbi_set_the_other_scores_stay(tmp_path: Path) -> None:
@@ -258,7 +265,7 @@ def test_stores_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"class 2.*classes 1"):
         made.score(objects=ObjectsConfig(foreground=2))
     with pytest.raises(StoreError, match="calibrate"):
-        made.score(calibration=calibration_file(tmp_path, method="none"))
+        made.score(calibration=calibration_file(tmp_path, threshold="high"))
     made.paths["labels"] = write_store(tmp_path / "short", made.labels[:2])
     with pytest.raises(StoreError, match="same voxels"):
         made.score()

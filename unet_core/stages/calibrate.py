@@ -74,7 +74,7 @@ def calibrate_objects(
 
     `best` has `method`, its settings (`threshold`, or `smoothing_px` and `depth`) and `value`, the
     measure over all volumes, 1 is best. Of equals the simplest wins: thresholds before watersheds,
-    then the middle one.
+    then the middle one. `best_threshold` is the best of the thresholds alone.
 
     Parameters
     ----------
@@ -289,10 +289,9 @@ def _write(
     provenance: dict[str, Any],
 ) -> None:
     scored = [{**how, "value": value} for how, value in zip(candidates, values, strict=True)]
-    top = [how for how in scored if how["value"] == max(values)]
-    simplest = [how for how in top if how["method"] == top[0]["method"]]
-    best = simplest[(len(simplest) - 1) // 2]
+    best = _best(scored)
     log.info("best of %d: %s", len(scored), best)
+    thresholds = [how for how in scored if how["method"] == "threshold"]
     thinned = f"{VARIANT}, borders thinned, mean over sections of F"
     write_json(
         out,
@@ -301,10 +300,17 @@ def _write(
             "measure": config.measure,
             "variant": thinned if config.measure == "v_rand" else f"{_OBJECT_VARIANT}, 1 - error",
             "best": best,
+            "best_threshold": _best(thresholds) if thresholds else None,
             "candidates": scored,
             "provenance": {**provenance, "content": digest_of([canonical(scored).encode()])},
         },
     )
+
+
+def _best(scored: Sequence[Candidate]) -> Candidate:
+    top = [how for how in scored if how["value"] == max(other["value"] for other in scored)]
+    simplest = [how for how in top if how["method"] == top[0]["method"]]
+    return simplest[(len(simplest) - 1) // 2]
 
 
 def _checked(

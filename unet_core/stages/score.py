@@ -14,7 +14,7 @@ from unet_core.errors import ConfigError, StoreError
 from unet_core.geometry import IGNORED_ID, Block, Box, blocks
 from unet_core.io.arrays import chunk_of, create_array, open_level, read, shard_of, write_block
 from unet_core.io.atomic import write_json
-from unet_core.io.calibration import read_calibration
+from unet_core.io.calibration import read_threshold
 from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import attributes_of, content_of
 from unet_core.metrics.contingency import Table, contingency
@@ -61,7 +61,7 @@ def score_volume(
         If objects.foreground is a class that the probabilities do not have.
     """
     kind = _checked(labels, probabilities, truth, objects)
-    threshold = calibrated_threshold(calibration)
+    threshold = None if calibration is None else read_threshold(calibration)
     made_from = {
         "labels": content_of(labels),
         "probabilities": content_of(probabilities),
@@ -98,14 +98,6 @@ def score_volume(
     work.with_name(f"{work.name}.ledger.jsonl").unlink(missing_ok=True)
     for folder in (work, build.scratch):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def calibrated_threshold(calibration: Path | None) -> float | None:
-    """The threshold chosen on the validation volumes; None where another method did best."""
-    if calibration is None:
-        return None
-    best = read_calibration(calibration)
-    return best.threshold if best.method == "threshold" else None
 
 
 def count_sections(
