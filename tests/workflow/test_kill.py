@@ -281,7 +281,6 @@ def out(tmp_path: Path) -> Path:
 
 
 ROUNDS = {
-    "once": [("work", 1)],
     "twice in a row": [("work", 1), ("work", 1)],
     "with two workers, then at any time": [("work", 2), ("time", 1)],
 }
