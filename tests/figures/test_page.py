@@ -1,9 +1,11 @@
 import math
+from xml.etree import ElementTree
 
 import pytest
 
 from unet_core.figures.curves import threshold_curves, training_curves
-from unet_core.figures.page import number
+from unet_core.figures.flow import STAGES, rule_graph
+from unet_core.figures.page import number, rounded
 from unet_core.figures.tables import as_tsv
 
 
@@ -13,6 +15,18 @@ from unet_core.figures.tables import as_tsv
 )
 def test_numbers_are_shown_as_people_read_them(value: float | None, text: str) -> None:
     assert number(value) == text
+
+
+def test_seconds_are_whole_numbers() -> None:
+    assert [rounded(v) for v in (None, 0.23, 1234.6)] == ["—", "0.2", "1\u202f235"]
+
+
+def test_the_rule_graph_is_well_formed_and_has_a_box_per_stage() -> None:
+    graph = ElementTree.fromstring(rule_graph({"infer": "2 jobs · <3 s"}))
+    boxes = [node.get("class") for node in graph.iter("g") if "box" in node.get("class", "")]
+    assert len(boxes) == len(STAGES)
+    assert boxes.count("box unused") == len(STAGES) - 1
+    assert "2 jobs · <3 s" in [node.text for node in graph.iter("text")]
 
 
 def test_curves_are_the_same_for_the_same_numbers() -> None:

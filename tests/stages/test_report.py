@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from PIL import Image
 
 from unet_core.config import ObjectsConfig, ReportConfig, Resources, ScoreConfig
 from unet_core.errors import StoreError
+from unet_core.figures.flow import STAGES
 from unet_core.io.arrays import create_array
 from unet_core.io.atomic import write_json
 from unet_core.io.ledger import building
@@ -103,10 +105,45 @@ def test_the_page_is_whole_by_itself_and_names_everything(results: Path, tmp_pat
     for name in (*NAMES, "net on test", "V_rand of the labels", "n2_zero_is_singletons"):
         assert name in text
     outside = [
-        word for word in ('src="http', 'href="http', "@import", "<script src") if word in text
+        word
+        for word in ('src="http', 'href="http', "@import", "<script", "onclick")
+        if word in text
     ]
     assert not outside
     assert (tmp_path / "curves.net.svg").read_text().startswith("<svg")
+
+
+def test_the_page_draws_every_rule_and_says_what_calibration_chose(
+    results: Path, tmp_path: Path
+) -> None:
+    tried = [{"method": "threshold", "threshold": t, "value": v} for t, v in ((0.2, 0.5), (0.7, 1))]
+    calibration = {
+        "measure": "v_rand",
+        "variant": "thinned",
+        "best": tried[1],
+        "best_threshold": tried[1],
+        "candidates": tried,
+    }
+    shutil.copytree(results, copy := tmp_path / "results")
+    write_json(copy / "models/net/calibration.json", calibration)
+    page = tmp_path / "index.html"
+    write_report(ReportConfig(), manifest=MANIFEST, results=copy, out=page)
+    text = page.read_text()
+    for stage in STAGES:
+        assert f">{stage}</text>" in text
+    assert "1 job · 2 s" in text  # infer
+    assert "threshold with threshold 0.7: v_rand 1.0000." in text
+    assert "calibrated: 0.7" in text
+
+
+def test_folds_stand_side_by_side_with_the_test_first(results: Path, tmp_path: Path) -> None:
+    manifest = json.loads(json.dumps(MANIFEST))
+    manifest["volumes"][0]["fold"] = "train"
+    write_report(ReportConfig(), manifest=manifest, results=results, out=tmp_path / "index.html")
+    lines = [line.split("\t") for line in (tmp_path / "scores.tsv").read_text().splitlines()]
+    assert [line[1:3] for line in lines if line[3] == "SEG"] == [["test", "b"], ["train", "a"]]
+    text = (tmp_path / "index.html").read_text()
+    assert text.index("Volume b") < text.index("Volume a")
 
 
 def test_the_table_of_scores_holds_each_volume_and_their_sum(results: Path, tmp_path: Path) -> None:

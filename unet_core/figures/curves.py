@@ -50,13 +50,20 @@ def training_curves(history: Series) -> str:
         return _svg(figure)
 
 
-def threshold_curves(thresholds: Sequence[float], curves: Series, *, title: str) -> str:
-    """Scores over the threshold on the probability, one line per name, as SVG."""
+def threshold_curves(
+    thresholds: Sequence[float], curves: Series, *, title: str, chosen: float | None = None
+) -> str:
+    """Scores over the threshold on the probability, one line per name, as SVG.
+
+    `chosen`: the threshold of calibration, drawn as an upright line.
+    """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(5.6, 3.2), layout="constrained")
         axes = figure.subplots()
         for name, curve in curves.items():
             _line(axes, thresholds, curve, name)
+        if chosen is not None:
+            axes.axvline(chosen, color="0.4", lw=1, ls="--", label=f"calibrated: {chosen:.3g}")
         axes.set_xlabel("threshold")
         axes.set_ylim(0, 1)
         axes.set_title(title, loc="left")

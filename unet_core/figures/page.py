@@ -19,6 +19,7 @@ def render(context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["rounded"] = rounded
     return environment.get_template("report.html.j2").render(context)
 
 
@@ -41,3 +42,10 @@ def number(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}".replace(",", "\u202f")
     return f"{value:.4f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
+
+
+def rounded(value: float | None) -> str:
+    """Seconds or megabytes: whole numbers, one digit more below 10."""
+    if value is None:
+        return "—"
+    return f"{value:.1f}" if value < 10 else number(round(value))

@@ -1,55 +1,80 @@
 """Scores as tables: one row per measure, with its variant; one column per volume."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-Row = tuple[str, str, float | None]
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 
-def measures(scores: Mapping[str, Any]) -> Iterator[Row]:
-    """(name, variant, value) of every number of a scores.json that is no curve."""
-    for name, entry in scores["labels"].items():
-        yield f"{_TITLES.get(name, name)} of the labels", entry["variant"], entry["f"]
-    objects = scores["objects"]
-    for variant, entry in objects["adapted_rand_error"].items():
-        yield "adapted Rand error", variant, entry["error"]
-    for part in ("split", "merge", "total"):
-        yield f"variation of information, {part}", objects["voi"]["variant"], objects["voi"][part]
-    precision = objects["average_precision"]
-    if precision["values"]:
-        first = precision["iou_thresholds"][0]
-        yield f"average precision at IoU {first}", precision["variant"], precision["values"][0]
-        yield "average precision, mean over IoU", precision["variant"], precision["mean"]
-    yield "panoptic quality", objects["panoptic"]["variant"], objects["panoptic"]["pq"]
-    yield "SEG", objects["seg"]["variant"], objects["seg"]["value"]
+class Measure(NamedTuple):
+    """One number of a scores.json, as a table shows it."""
+
+    group: str
+    name: str
+    variant: str
+    better: str
+    """↑ more is better, ↓ less is better."""
+
+    value: float | None
+
+
+LABELS = "Objects, by the measures of ISBI 2012"
+OBJECTS = "Objects, by other measures"
+VOXELS = "Voxels"
+CHALLENGE = "Probability, by the measures of ISBI 2012"
+
+_OF_LABELS = {
+    "v_rand_thinned": "V_rand of the labels, borders thinned",
+    "v_info_thinned": "V_info of the labels, borders thinned",
+    "v_rand": "V_rand of the labels",
+    "v_info": "V_info of the labels",
+}
+
+_OF_PROBABILITY = {
+    "v_rand": ("V_rand", "↑"),
+    "v_info": ("V_info", "↑"),
+    "rand_error": ("Rand error", "↓"),
+    "warping_error": ("warping error", "↓"),
+    "warping_error_splits_mergers": ("warping error, splits and mergers,", "↓"),
+    "pixel_error": ("pixel error", "↓"),
+    "pixel_error_plain": ("plain pixel error", "↓"),
+}
+
+
+def measures(scores: Mapping[str, Any]) -> Iterator[Measure]:
+    """Every number of a scores.json that is no curve, in the order in which it is shown."""
+    for name, title in _OF_LABELS.items():
+        entry = scores["labels"][name]
+        yield Measure(LABELS, title, entry["variant"], "↑", entry["f"])
+    yield from _objects(scores["objects"])
     inside = scores["foreground"]
-    for name, title in (("iou", "IoU"), ("dice", "Dice"), ("accuracy", "accuracy")):
-        yield f"foreground {title}", inside["variant"], inside[name]
-    if scores["classes"]:
-        classes = scores["classes"]
-        yield "mean IoU over classes", classes["variant"], classes["mean_iou"]
-        yield "mean Dice over classes", classes["variant"], classes["mean_dice"]
+    for name, title in (("dice", "Dice"), ("iou", "IoU"), ("accuracy", "accuracy")):
+        yield Measure(VOXELS, f"foreground {title}", inside["variant"], "↑", inside[name])
+    if classes := scores["classes"]:
+        for name, title in (("dice", "Dice"), ("iou", "IoU")):
+            value = classes[f"mean_{name}"]
+            yield Measure(VOXELS, f"mean {title} over classes", classes["variant"], "↑", value)
     if scores["isbi"]:
         yield from _challenge(scores["isbi"])
 
 
-def score_table(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows of all measures over named contents of scores.json.
+def score_table(columns: Mapping[Hashable, Mapping[str, Any]]) -> dict[str, Any]:
+    """Rows of all measures over the contents of scores.json files.
 
     Returns
     -------
     dict
-        `columns`, their names; `rows`, each with `name`, `variant` and a value per column.
+        `columns`, the keys given; `rows`, each with `group`, `name`, `variant`, `better` and
+        `values`, one per column.
     """
-    cells: dict[tuple[str, str], dict[str, float | None]] = {}
+    cells: dict[tuple[str, ...], dict[Hashable, float | None]] = {}
     for column, scores in columns.items():
-        for name, variant, value in measures(scores):
-            cells.setdefault((name, variant), {})[column] = value
+        for *row, value in measures(scores):
+            cells.setdefault(tuple(row), {})[column] = value
+    names = Measure._fields[:-1]
     return {
         "columns": list(columns),
         "rows": [
-            {"name": name, "variant": variant, "values": [by.get(c) for c in columns]}
-            for (name, variant), by in cells.items()
+            {**dict(zip(names, row, strict=True)), "values": [by.get(c) for c in columns]}
+            for row, by in cells.items()
         ],
     }
 
@@ -60,25 +85,29 @@ def as_tsv(rows: Sequence[Sequence[Any]]) -> str:
     return "".join("\t".join(row) + "\n" for row in cells)
 
 
-_TITLES = {
-    "v_rand": "V_rand",
-    "v_info": "V_info",
-    "v_rand_thinned": "V_rand, thinned,",
-    "v_info_thinned": "V_info, thinned,",
-    "rand_error": "Rand error",
-    "pixel_error": "pixel error",
-    "pixel_error_plain": "plain pixel error",
-    "warping_error": "warping error",
-    "warping_error_splits_mergers": "warping error, splits and mergers,",
-}
+def _objects(objects: Mapping[str, Any]) -> Iterator[Measure]:
+    for variant, entry in objects["adapted_rand_error"].items():
+        yield Measure(OBJECTS, "adapted Rand error", variant, "↓", entry["error"])
+    voi = objects["voi"]
+    for part in ("total", "split", "merge"):
+        name = f"variation of information, {part}"
+        yield Measure(OBJECTS, name, voi["variant"], "↓", voi[part])
+    precision = objects["average_precision"]
+    if precision["values"]:
+        first = f"average precision at IoU {precision['iou_thresholds'][0]}"
+        yield Measure(OBJECTS, first, precision["variant"], "↑", precision["values"][0])
+        mean = "average precision, mean over IoU"
+        yield Measure(OBJECTS, mean, precision["variant"], "↑", precision["mean"])
+    panoptic, seg = objects["panoptic"], objects["seg"]
+    yield Measure(OBJECTS, "panoptic quality", panoptic["variant"], "↑", panoptic["pq"])
+    yield Measure(OBJECTS, "SEG", seg["variant"], "↑", seg["value"])
 
 
-def _challenge(isbi: Mapping[str, Any]) -> Iterator[Row]:
-    for name, title in _TITLES.items():
-        if name not in isbi:
-            continue
-        entry = isbi[name]
+def _challenge(isbi: Mapping[str, Any]) -> Iterator[Measure]:
+    for name, (title, better) in _OF_PROBABILITY.items():
+        entry, title = isbi[name], f"{title} of the probability"
         if "calibrated" in entry:
             where = f"{entry['variant']}; threshold of calibration"
-            yield f"{title} of the probability", where, entry["calibrated"]
-        yield f"{title} of the probability", f"{entry['variant']}; best threshold", entry["best"]
+            yield Measure(CHALLENGE, title, where, better, entry["calibrated"])
+        where = f"{entry['variant']}; best threshold"
+        yield Measure(CHALLENGE, title, where, better, entry["best"])

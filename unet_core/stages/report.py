@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from unet_core.config import (
 )
 from unet_core.errors import StoreError
 from unet_core.figures.curves import threshold_curves, training_curves
+from unet_core.figures.flow import rule_graph
 from unet_core.figures.page import drawn, embedded, render
 from unet_core.figures.tables import as_tsv, score_table
 from unet_core.io.arrays import open_level
@@ -30,11 +31,7 @@ from unet_core.io.atomic import write_text
 from unet_core.io.ngff import attributes_of, voxel_size_of
 from unet_core.metrics.scores import summed
 from unet_core.provenance import plain, versions
-
-_STAGES = (
-    *("convert", "weights", "augment", "train", "infer"),
-    *("calibrate", "stitch", "score", "montage"),
-)
+from unet_core.stages.report_jobs import duration, jobs_of, number_of, times_of
 
 _DEFAULTS = {
     "convert": ConvertConfig,
@@ -50,6 +47,12 @@ _DEFAULTS = {
     "score": ScoreConfig,
     "report": ReportConfig,
 }
+
+
+_COLUMNS = ("raw", "probability", "objects", "truth", "errors")
+"""Of a montage."""
+
+_FOLDS = ("test", "validation", "predict", "train")
 
 
 def write_report(
@@ -76,18 +79,20 @@ def write_report(
         for model in models
         if volume["truth"]
     }
-    jobs = list(_jobs(results, volumes))
+    jobs = list(jobs_of(results, [volume["name"] for volume in volumes]))
+    ordered = sorted(volumes, key=lambda volume: _FOLDS.index(volume["fold"]))
     tables = _tables(scores, volumes, models)
     described = [_model(results / "models" / model, model) for model in models]
     page = render(
         {
             "title": config.title,
             "version": __version__,
-            "stages": _flow(jobs),
+            "graph": drawn(rule_graph(times_of(jobs))),
+            "total": duration(sum(job["seconds"] or 0 for job in jobs)),
             "cards": _cards(tables),
             "tables": tables,
             "models": described,
-            "volumes": [_volume(results, volume, models, scores) for volume in volumes],
+            "volumes": [_volume(results, volume, models, scores) for volume in ordered],
             "jobs": jobs,
             "settings": list(_settings(results, volumes, models)),
             "versions": versions(),
@@ -104,46 +109,57 @@ def _tables(
     volumes: Sequence[Mapping[str, Any]],
     models: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """One table per model and fold, test first; the last column adds the fold's volumes up."""
+    """One table per model: folds side by side, test first, each with its volumes added up."""
     tables = []
     for model in models:
-        for fold in ("test", "validation", "train"):
+        columns: dict[Hashable, Any] = {}
+        folds = []
+        for fold in _FOLDS:
             names = [
                 v["name"] for v in volumes if v["fold"] == fold and (v["name"], model) in scores
             ]
-            if not names:
-                continue
-            columns = {name: scores[name, model] for name in names}
+            found = {(fold, name): scores[name, model] for name in names}
             if len(names) > 1:
-                columns["all"] = summed(list(columns.values()))
-            title = f"{model} on {fold}"
-            tables.append({"title": title, "model": model, "fold": fold, **score_table(columns)})
+                found[fold, "all"] = summed(list(found.values()))
+            if found:
+                folds.append({"name": fold, "columns": len(found)})
+                columns |= found
+        if columns:
+            tables.append({"model": model, "folds": folds, **score_table(columns)})
     return tables
 
 
 def _cards(tables: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The headline: some measures of the first table's last column."""
-    if not tables:
-        return []
+    """The headline of every model: some measures of its first fold, all volumes added up."""
     wanted = (
-        "V_rand of the labels",
-        "V_info of the labels",
+        "V_rand of the labels, borders thinned",
+        "V_info of the labels, borders thinned",
         "adapted Rand error",
         "average precision at IoU 0.5",
         "foreground Dice",
     )
-    cards: dict[str, Any] = {}
-    for row in tables[0]["rows"]:
-        if row["name"] in wanted:
-            cards.setdefault(row["name"], row["values"][-1])
-    return [{"name": f"{n}, {tables[0]['title']}", "value": v} for n, v in cards.items()]
+    cards = []
+    for table in tables:
+        last, seen = table["folds"][0]["columns"] - 1, set()
+        for row in table["rows"]:
+            if row["name"] in wanted and row["name"] not in seen:
+                seen.add(row["name"])
+                cards.append(
+                    {
+                        "name": f"{row['name']} {row['better']}",
+                        "place": f"{table['model']} on {table['folds'][0]['name']}",
+                        "variant": row["variant"],
+                        "value": row["values"][last],
+                    }
+                )
+    return cards
 
 
 def _model(folder: Path, name: str) -> dict[str, Any]:
     facts = _json(folder / "model.json")
     with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    history = {key: [_number(row[key]) for row in rows] for key in (rows[0] if rows else ())}
+    history = {key: [number_of(row[key]) for row in rows] for key in (rows[0] if rows else ())}
     model = facts["model"]
     calibration = folder / "calibration.json"
     return {
@@ -171,9 +187,22 @@ def _calibration(chosen: Mapping[str, Any]) -> dict[str, Any]:
     candidates.sort(key=lambda c: -1 if c["value"] is None else c["value"], reverse=True)
     return {
         "measure": chosen["measure"],
+        "variant": chosen["variant"],
         "text": f"{best['method']} with {told(best)}: {chosen['measure']} {best['value']:.4f}.",
+        "curve": _tried(chosen),
         "candidates": candidates,
     }
+
+
+def _tried(chosen: Mapping[str, Any]) -> str | None:
+    tried = [c for c in chosen["candidates"] if c["method"] == "threshold"]
+    if not tried:
+        return None
+    values = {chosen["measure"]: [c["value"] for c in tried]}
+    title = "thresholds on the validation volumes"
+    best = (chosen["best_threshold"] or {}).get("threshold")
+    curve = threshold_curves([c["threshold"] for c in tried], values, title=title, chosen=best)
+    return drawn(curve)
 
 
 def _volume(
@@ -194,6 +223,7 @@ def _volume(
                 "model": model,
                 "objects": made["objects"],
                 "method": made["method"],
+                "columns": (*_COLUMNS[:3], *(_COLUMNS[3:] if volume["truth"] else ())),
                 "source": embedded(folder / "montage.jpg"),
                 "thresholds": drawn(_thresholds(isbi)) if isbi else None,
             }
@@ -215,54 +245,20 @@ def _thresholds(isbi: Mapping[str, Any]) -> str:
         "1 - Rand error": [_rest(v) for v in isbi["rand_error"]["curve"]],
         "1 - pixel error": [_rest(v) for v in isbi["pixel_error"]["curve"]],
     }
-    return threshold_curves(isbi["thresholds"], curves, title="thresholds of the probability")
+    title = "scores over the threshold of the probability"
+    chosen = isbi.get("calibrated_threshold")
+    return threshold_curves(isbi["thresholds"], curves, title=title, chosen=chosen)
 
 
 def _rest(value: float | None) -> float | None:
     return None if value is None else 1 - value
 
 
-def _jobs(results: Path, volumes: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What the benchmark files say, in stage order; rates where a job belongs to one volume."""
-    voxels = {}
-    for volume in volumes:
-        raw = open_level(results / "volumes" / volume["name"] / "raw.ome.zarr")
-        voxels[volume["name"]] = raw.size // raw.shape[0]
-    for stage in _STAGES:
-        for path in sorted((results / "benchmarks" / stage).glob("*.tsv")):
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file, delimiter="\t"))
-            if not rows:
-                continue
-            row, count = rows[-1], voxels.get(path.stem.split(".")[0])
-            seconds = _number(row["s"])
-            yield {
-                "stage": stage,
-                "name": path.stem,
-                "seconds": seconds,
-                "cpu": _number(row.get("cpu_time", "")),
-                "memory": _number(row.get("max_rss", "")),
-                "voxels": count,
-                "rate": count / seconds / 1e6 if count and seconds else None,
-            }
-
-
-def _flow(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    flow = []
-    for stage in _STAGES:
-        times = [job["seconds"] or 0 for job in jobs if job["stage"] == stage]
-        if times:
-            total = sum(times)
-            time = f"{total:.0f} s" if total < 120 else f"{total / 60:.1f} min"
-            flow.append({"name": stage, "jobs": len(times), "time": time})
-    return flow
-
-
 def _settings(
     results: Path, volumes: Sequence[Mapping[str, Any]], models: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Settings as results record them: of one volume and of every model."""
-    name = volumes[0]["name"]
+    """Settings as results record them: of one volume, with truth if there is any, and of models."""
+    name = next((v["name"] for v in volumes if v["fold"] == "train"), volumes[0]["name"])
     stores = [results / "volumes" / name / f"{image}.ome.zarr" for image in ("raw", "truth")]
     stores += [results / "volumes" / name / "weights.ome.zarr", results / "patches" / "train.zarr"]
     for model in models:
@@ -303,9 +299,8 @@ def _scores_tsv(tables: Sequence[Mapping[str, Any]]) -> str:
     lines: list[Sequence[Any]] = [("model", "fold", "volume", "measure", "variant", "value")]
     for table in tables:
         for row in table["rows"]:
-            for column, value in zip(table["columns"], row["values"], strict=True):
-                place = (table["model"], table["fold"], column)
-                lines.append((*place, row["name"], row["variant"], value))
+            for place, value in zip(table["columns"], row["values"], strict=True):
+                lines.append((table["model"], *place, row["name"], row["variant"], value))
     return as_tsv(lines)
 
 
@@ -322,10 +317,3 @@ def _json(path: Path) -> Any:
         raise StoreError(
             f"{path} is not JSON ({error}): delete it and rerun the workflow"
         ) from None
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

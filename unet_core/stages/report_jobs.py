@@ -1,0 +1,84 @@
+"""What the jobs of a run took, from the benchmark files of Snakemake."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unet_core.figures.flow import STAGES
+from unet_core.io.arrays import open_level
+
+
+def jobs_of(results: Path, volumes: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """One mapping per job that left a benchmark, in stage order.
+
+    `stage`, `name`, `seconds`, `cpu` (seconds), `memory` (MB), `amount` (what was done) and `rate`
+    (per second); None for what is unknown. Of a job that went on after an interruption Snakemake
+    knows the last part alone.
+    """
+    voxels = {}
+    for volume in volumes:
+        raw = open_level(results / "volumes" / volume / "raw.ome.zarr")
+        voxels[volume] = raw.size // raw.shape[0]
+    for stage in STAGES:
+        for path in sorted((results / "benchmarks" / stage).glob("*.tsv")):
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file, delimiter="\t"))
+            if not rows:
+                continue
+            seconds = number_of(rows[-1]["s"])
+            amount, unit = _amount(results, stage, path.stem, voxels)
+            rate = f"{amount / seconds:.3g} {unit}/s" if amount and seconds else None
+            yield {
+                "stage": stage,
+                "name": path.stem,
+                "seconds": seconds,
+                "cpu": number_of(rows[-1].get("cpu_time", "")),
+                "memory": number_of(rows[-1].get("max_rss", "")),
+                "amount": f"{amount:.4g} {unit}" if amount else None,
+                "rate": rate,
+            }
+
+
+def times_of(jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Number of jobs and their time in all, per stage that ran."""
+    told = {}
+    for stage in STAGES:
+        times = [job["seconds"] or 0 for job in jobs if job["stage"] == stage]
+        if times:
+            count = f"{len(times)} job{'s' if len(times) > 1 else ''}"
+            told[stage] = f"{count} · {duration(sum(times))}"
+    if told:
+        told.setdefault("report", "this page")
+    return told
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def number_of(text: str) -> float | None:
+    """A number of a table; None where there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _amount(
+    results: Path, stage: str, name: str, voxels: Mapping[str, int]
+) -> tuple[float | None, str]:
+    """How much a job did, and of what: steps, patches or voxels of its volume."""
+    if stage == "train":
+        model = results / "models" / name / "model.json"
+        if model.exists():
+            return json.loads(model.read_text(encoding="utf-8")).get("steps"), "steps"
+    if stage == "augment" and (results / "patches" / f"{name}.zarr" / "raw").exists():
+        return open_level(results / "patches" / f"{name}.zarr", "raw").shape[0], "patches"
+    # calibrate and report are named after models, and speak of many volumes.
+    count = voxels.get(name.split(".")[0]) if stage not in ("calibrate", "report") else None
+    return (count / 1e6 if count else None), "Mvoxel"
