@@ -226,6 +226,15 @@ def test_another_tile_computes_nothing_anew_another_type_everything(
     assert found.dtype == np.float16
 
 
+def test_blocks_of_another_cut_are_not_taken_for_finished(tmp_path: Path) -> None:
+    """The same voxels, stored in other shards: the same content, but no block is the same."""
+    values = noise((1, 1, 24, 24))
+    expected = probabilities_of(tmp_path / "whole", values, shard=(1, 24, 24))
+    for shard in [(1, 24, 24), (1, 8, 8), (1, 16, 24)]:
+        assert_same(probabilities_of(tmp_path / "cut", values, shard=shard), expected)
+        assert shard_of(open_level(tmp_path / "cut/probabilities.ome.zarr")) == shard
+
+
 def test_where_tiles_change_the_result_it_is_made_anew_for_another_tile_and_that_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -256,6 +265,7 @@ def test_the_store_says_what_it_holds_and_what_it_was_made_from(tmp_path: Path) 
     assert made["inputs"] == {
         "raw": content_of(tmp_path / "raw.ome.zarr"),
         "checkpoint": read_checkpoint(tmp_path / "best.pt").content,
+        "cut": {"chunk": [1, 8, 8], "shard": [3, 16, 16]},
     }
     assert str(tmp_path) not in json.dumps(told)
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,29 @@ def test_workers_and_kills_do_not_show_in_the_file(
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("scores")) == [
         "scores.json"
     ]
+
+
+def test_sections_counted_under_another_cut_are_not_taken_for_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same voxels in other chunks: the same content, but a block is other sections."""
+    expected = Made(tmp_path / "undisturbed", chunk=(4, 16, 16)).score()
+    count = stage.count_sections
+
+    def fail_late(block: Block, **settings: Any) -> Done:
+        if block.write.start[0] >= 2:
+            raise OSError("disk full")
+        return count(block, **settings)
+
+    monkeypatch.setattr(stage, "count_sections", fail_late)
+    with pytest.raises(BlockError):
+        Made(tmp_path / "x", chunk=(1, 16, 16)).score()
+    monkeypatch.setattr(stage, "count_sections", count)
+    for name in ("truth", "labels", "probabilities"):
+        shutil.rmtree(tmp_path / "x" / name)
+        (tmp_path / "x" / f"{name}.ledger.jsonl").unlink()
+    scores = Made(tmp_path / "x", chunk=(4, 16, 16)).score()
+    assert scores == expected
 
 
 def test_the_file_names_no_place_and_no_time(tmp_path: Path) -> None:

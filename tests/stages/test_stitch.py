@@ -1,6 +1,7 @@
 """Objects of probabilities have one id each, whatever the blocks, workers and interruptions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import ndimage
 from unet_core.config import ObjectsConfig, Resources, StitchConfig
 from unet_core.errors import BlockError, ConfigError, PlanError, StoreError
 from unet_core.geometry import Zyx
-from unet_core.io.arrays import create_array, open_level
+from unet_core.io.arrays import create_array, open_level, shard_of
 from unet_core.io.ledger import building
 from unet_core.io.ngff import attributes_of, multiscale, voxel_size_of
 from unet_core.ops.heights import depth_steps, heights_of
@@ -79,6 +80,17 @@ def test_labels_are_the_same_for_every_shard(tmp_path: Path, method: str, scope:
     assert found[0].max() > 3
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
+
+
+def test_blocks_of_another_cut_are_not_taken_for_finished(tmp_path: Path) -> None:
+    """The same voxels, stored in other shards: the same content, but no block is the same."""
+    values, config = clouds((1, 24, 24)), StitchConfig(method="threshold", threshold=0.65)
+    expected, _ = ndimage.label(values[0] > 0.65 * 255)
+    for shard in [(1, 24, 24), (1, 8, 8), (1, 12, 24)]:
+        for old in tmp_path.glob("probabilities.*"):
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        np.testing.assert_array_equal(labels_of(tmp_path, values, shard, config), expected)
+        assert shard_of(open_level(tmp_path / "labels.ome.zarr")) == shard
 
 
 def test_threshold_objects_are_the_components_of_scipy(tmp_path: Path) -> None:

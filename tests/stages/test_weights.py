@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import unet_core.stages.weights as stage
 from unet_core.config import Resources, WeightsConfig
 from unet_core.errors import BlockError, PlanError, StoreError
 from unet_core.geometry import IGNORED_ID, Block
-from unet_core.io.arrays import create_array, open_level
+from unet_core.io.arrays import create_array, open_level, shard_of
 from unet_core.io.ledger import building
 from unet_core.io.ngff import attributes_of, content_of, multiscale, voxel_size_of
 from unet_core.ops.boundary import target_of_instances
@@ -180,6 +181,18 @@ def test_other_settings_or_another_kind_start_anew(tmp_path: Path) -> None:
     marker.write_text(json.dumps(attributes))
     compute_weights(WeightsConfig(border_px=0), truth=truth, out=out, resources=ONE)
     assert len(contents | {content_of(out)}) == 4
+
+
+def test_blocks_of_another_cut_are_not_taken_for_finished(tmp_path: Path) -> None:
+    """The same voxels, stored in other shards: the same content, but no block is the same."""
+    ids, expected = cells((1, 24, 24)), target_of_instances(cells((1, 24, 24)), border_px=1)
+    for shard in [(1, 24, 24), (1, 8, 8), (1, 16, 24)]:
+        for old in tmp_path.glob("t.*"):
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        truth = write_truth(tmp_path / "t.ome.zarr", ids, shard=shard)
+        compute_weights(SMALL, truth=truth, out=tmp_path / "w.ome.zarr", resources=ONE)
+        np.testing.assert_array_equal(voxels(tmp_path / "w.ome.zarr")[1], expected)
+        assert shard_of(open_level(tmp_path / "w.ome.zarr")) == shard
 
 
 def test_what_is_no_truth_is_refused(tmp_path: Path) -> None:

@@ -91,6 +91,15 @@ def chunk_of(array: ZarrArray) -> Zyx:
     return z, y, x
 
 
+def cut_of(array: ZarrArray) -> dict[str, Any]:
+    """`chunk` and `shard` of `array`: arguments of `create_array`, to cut another store alike.
+
+    Part of the inputs of who does: the content of a store does not depend on its cut, but names
+    of blocks mean other voxels where it is another.
+    """
+    return {"chunk": chunk_of(array), "shard": shard_of(array)}
+
+
 def read(array: ZarrArray, box: Box) -> Array:
     """The voxels of `box`, which lies in the volume: (..., z, y, x)."""
     return np.asarray(array[(..., *box.slices)])

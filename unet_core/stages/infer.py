@@ -19,8 +19,8 @@ from unet_core.config import InferConfig, Resources, UNetConfig
 from unet_core.errors import StoreError
 from unet_core.geometry import Block, Tile, Zyx, blocks, hull
 from unet_core.io.arrays import (
-    chunk_of,
     create_array,
+    cut_of,
     open_level,
     read_mirrored,
     shard_of,
@@ -80,15 +80,14 @@ def infer_probabilities(
         out,
         stage="infer",
         settings=_settings(config, trained, resources.gpus),
-        inputs={"raw": content_of(raw), "checkpoint": trained.content},
+        inputs={"raw": content_of(raw), "checkpoint": trained.content, "cut": cut_of(level)},
     ) as build:
         create_array(
             build.store,
             "0",
             shape=(model.classes - 1, *level.shape[-3:]),
             dtype=config.dtype,
-            chunk=chunk_of(level),
-            shard=shard_of(level),
+            **cut_of(level),
         )
         todo = [block for block in plan if block.name not in build.done("infer")]
         passes = 1 if resources.gpus else max(1, resources.threads // max(1, len(todo)))

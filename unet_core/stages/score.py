@@ -12,7 +12,15 @@ import numpy.typing as npt
 from unet_core.config import ObjectsConfig, Resources, ScoreConfig, canonical
 from unet_core.errors import ConfigError, StoreError
 from unet_core.geometry import IGNORED_ID, Block, Box, blocks
-from unet_core.io.arrays import chunk_of, create_array, open_level, read, shard_of, write_block
+from unet_core.io.arrays import (
+    chunk_of,
+    create_array,
+    cut_of,
+    open_level,
+    read,
+    shard_of,
+    write_block,
+)
 from unet_core.io.atomic import write_json
 from unet_core.io.calibration import read_threshold
 from unet_core.io.ledger import Build, building
@@ -66,6 +74,7 @@ def score_volume(
         "labels": content_of(labels),
         "probabilities": content_of(probabilities),
         "truth": content_of(truth),
+        "cut": cut_of(open_level(truth)),
         "kind": kind,
         "calibrated_threshold": threshold,
     }
@@ -187,8 +196,7 @@ def _truth_ids(
         return None
     store, level = build.scratch / "truth", open_level(truth)
     z, y, x = level.shape
-    cut: dict[str, Any] = {"chunk": chunk_of(level), "shard": shard_of(level)}
-    create_array(store, "0", shape=level.shape, dtype="uint64", **cut)
+    create_array(store, "0", shape=level.shape, dtype="uint64", **cut_of(level))
     label_components(
         crew,
         build,

@@ -13,8 +13,8 @@ from unet_core.config import ObjectsConfig, Resources, StitchConfig
 from unet_core.errors import ConfigError
 from unet_core.geometry import Block, Box, Zyx
 from unet_core.io.arrays import (
-    chunk_of,
     create_array,
+    cut_of,
     open_level,
     read_mirrored,
     shard_of,
@@ -62,7 +62,10 @@ def stitch_labels(
         If objects.foreground is a class that the probabilities do not have.
     """
     level = open_level(probabilities)
-    made_from: dict[str, Any] = {"probabilities": content_of(probabilities)}
+    made_from: dict[str, Any] = {
+        "probabilities": content_of(probabilities),
+        "cut": cut_of(level),
+    }
     _check_foreground(probabilities, level.shape, objects)
     how = _chosen(config, calibration)
     # Not the calibration's content: another calibration with the same outcome changes nothing.
@@ -73,8 +76,7 @@ def stitch_labels(
         building(out, stage="stitch", settings=settings, inputs=made_from) as build,
         Crew(resources) as crew,
     ):
-        cut: dict[str, Any] = {"chunk": chunk_of(level), "shard": shard_of(level)}
-        create_array(build.store, "0", shape=level.shape[-3:], dtype="uint64", **cut)
+        create_array(build.store, "0", shape=level.shape[-3:], dtype="uint64", **cut_of(level))
         make = _by_threshold if how["method"] == "threshold" else _by_watershed
         count = make(crew, build, how, objects, probabilities)
         log.info("%d objects by %s", count, how)

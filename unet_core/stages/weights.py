@@ -13,8 +13,8 @@ from unet_core.config import Resources, WeightsConfig
 from unet_core.errors import StoreError
 from unet_core.geometry import Block, Zyx, blocks
 from unet_core.io.arrays import (
-    chunk_of,
     create_array,
+    cut_of,
     open_level,
     read,
     shard_of,
@@ -53,13 +53,14 @@ def compute_weights(config: WeightsConfig, *, truth: Path, out: Path, resources:
     level, kind, size = open_level(truth), _kind_of(truth), voxel_size_of(truth)
     z_spacing = 2 * size[0] / (size[1] + size[2]) if config.distances == "volume" else None
     halo = _halo(config, kind, z_spacing)
-    made_from = {"truth": content_of(truth), "kind": kind, "voxel_size_nm": list(size)}
+    made_from = {
+        "truth": content_of(truth),
+        "kind": kind,
+        "voxel_size_nm": list(size),
+        "cut": cut_of(level),
+    }
     with building(out, stage="weights", settings={"weights": config}, inputs=made_from) as build:
-        cut: dict[str, Any] = {
-            "shape": level.shape,
-            "chunk": chunk_of(level),
-            "shard": shard_of(level),
-        }
+        cut: dict[str, Any] = {"shape": level.shape, **cut_of(level)}
         create_array(build.store, "0", dtype="float32", **cut)
         create_array(build.store, TARGET, dtype="uint8", **cut)
         work = partial(
