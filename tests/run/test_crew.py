@@ -3,6 +3,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from unet_core.geometry import Block, blocks
 from unet_core.io.arrays import create_array, open_level, shard_of, write_block
 from unet_core.io.ledger import building
 from unet_core.io.ngff import content_of
+from unet_core.run import crew
 from unet_core.run.crew import Crew, Done
 
 
@@ -62,6 +65,22 @@ def test_a_block_that_does_not_fit_the_memory_is_refused_with_the_number(tmp_pat
     assert make(tmp_path / "x", Resources(threads=2, memory_mb=1000), need_mb=900) == 18
 
 
+def test_a_step_that_needs_more_memory_gets_fewer_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    @contextmanager
+    def open_client(resources: Resources, *, workers: int) -> Iterator[object]:
+        opened.append(workers)
+        yield object()
+
+    monkeypatch.setattr(crew, "open_client", open_client)
+    steps = [(100, 20), (100, 1), (400, 20), (400, 1), (100, 20)]
+    with Crew(Resources(threads=8, memory_mb=1000)) as made:
+        for need_mb, blocks_to_do in steps:
+            made._client_of(made._most_workers(need_mb), blocks_to_do)
+    assert opened == [8, 2, 8], "workers stay where they fit, and only there"
+
+
 SCRIPT = """
 import logging, sys
 from pathlib import Path
@@ -97,14 +116,14 @@ def ticks(store: Path, least: int) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_job_that_is_ended_goes_on_where_it_was(tmp_path: Path, number: signal.Signals) -> None:
     store = tmp_path / "x"
     job = start(store)
     ticks(store, 2)
     os.killpg(job.pid, number)  # the whole group, as schedulers do
     _, errors = job.communicate(timeout=60)
-    assert job.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL), errors
+    assert job.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 143), errors
     assert not (store / "zarr.json").exists()
     kept = len(store.with_name("x.ledger.jsonl").read_text().splitlines()) - 1
     assert kept >= 2

@@ -70,10 +70,9 @@ def _processes(resources: Resources, environment: list[dict[str, str]]) -> SpecC
         }
         for number, variables in enumerate(environment)
     }
-    # Workers inherit that SIGTERM is ignored: a scheduler that ends the job's whole process group
-    # must not take the blocks with it that this process is waiting to finish.
-    before = signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Workers inherit that both are ignored: a scheduler that ends the job's whole process group, or
+    # Ctrl-C, must not take the blocks with it that this process is waiting to finish.
+    before = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         return SpecCluster(
             workers=spec,
@@ -81,7 +80,8 @@ def _processes(resources: Resources, environment: list[dict[str, str]]) -> SpecC
             scheduler={"cls": Scheduler, "options": {**_LOOPBACK, "dashboard": True}},
         )
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _environment(resources: Resources, workers: int, number: int) -> dict[str, str]:

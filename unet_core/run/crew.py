@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from distributed import Client, Future, wait
+from distributed import Client, Future, KilledWorker, wait
 
 from unet_core.config import Resources
 from unet_core.errors import BlockError, Interrupted, PlanError
@@ -51,7 +51,10 @@ class Crew:
 
     resources: Resources
     _open: ExitStack = field(default_factory=ExitStack, repr=False)
-    _clients: dict[int, Client] = field(default_factory=dict, repr=False)
+    _workers: ExitStack = field(default_factory=ExitStack, repr=False)
+    _client: Client | None = field(default=None, repr=False)
+    _size: int = 0
+    """Workers of the client that is open."""
     _ending: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     def __enter__(self) -> "Crew":
@@ -64,7 +67,8 @@ class Crew:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._open.close()
+        with self._open:
+            self._workers.close()
 
     def run(
         self,
@@ -106,7 +110,7 @@ class Crew:
         todo = [block for block in blocks if block.name not in done]
         log.info("%s: resumed %d, computed %d", step, len(blocks) - len(todo), len(todo))
         if todo:
-            client = self._client(self._workers(need_mb, len(todo)))
+            client = self._client_of(self._most_workers(need_mb), len(todo))
             self._work_off(client, build, step, work, todo)
         lines = build.done(step)
         return [lines[block.name]["note"] for block in blocks]
@@ -119,7 +123,7 @@ class Crew:
         work: Callable[[Unit], Done],
         todo: Sequence[Unit],
     ) -> None:
-        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        workers = self._size
         waiting = iter(todo)
         running: dict[Future, str] = {}
         failures: dict[str, BaseException] = {}
@@ -149,7 +153,8 @@ class Crew:
                 "kept; the same command goes on from there"
             )
 
-    def _workers(self, need_mb: float, blocks: int) -> int:
+    def _most_workers(self, need_mb: float) -> int:
+        """Workers that the job's memory holds with a block each, and no more than it has cores."""
         wanted = self.resources.gpus or self.resources.threads
         given = self.resources.memory_mb
         if given and need_mb:
@@ -160,16 +165,19 @@ class Crew:
                     "more memory (mem_mb), or make convert.shard or infer.tile_px smaller"
                 )
             wanted = min(wanted, fitting)
-        return max(1, min(wanted, blocks))
+        return max(1, wanted)
 
-    def _client(self, workers: int) -> Client:
-        """A client with that many workers; one already open serves if it has as many or more."""
-        for size, client in self._clients.items():
-            if size >= workers:
-                return client
-        client = self._open.enter_context(open_client(self.resources, workers=workers))
-        self._clients[workers] = client
-        return client
+    def _client_of(self, most: int, blocks: int) -> Client:
+        """A client of a worker per block, at most `most`; the one of the step before, if it fits.
+
+        One of more workers than `most` would not: each has its share of the memory alone.
+        """
+        workers = min(most, blocks)
+        if self._client is None or not workers <= self._size <= most:
+            self._workers.close()
+            self._client = self._workers.enter_context(open_client(self.resources, workers=workers))
+            self._size = workers
+        return self._client
 
 
 _TOLERATED_FAILURES = 3
@@ -185,9 +193,15 @@ def _finished(running: dict[Future, str]) -> list[Future]:
 
 
 def _told(step: str, failures: dict[str, BaseException]) -> str:
-    first = next(iter(failures))
+    first, error = next(iter(failures.items()))
+    cause = f"{type(error).__name__}: {error}"
+    if isinstance(error, KilledWorker):
+        cause = (
+            "its worker was killed each time it was tried, most likely for want of memory; give "
+            "the job more (mem_mb), or make convert.shard or infer.tile_px smaller"
+        )
     return (
         f"{step}: {len(failures)} block(s) failed: {', '.join(failures)} (first voxel z-y-x); "
-        f"block {first}: {type(failures[first]).__name__}: {failures[first]}; finished blocks "
-        "are kept: mend the cause and run the same command again"
+        f"block {first}: {cause}; finished blocks are kept: mend the cause and run the same "
+        "command again"
     )
