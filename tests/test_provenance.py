@@ -41,6 +41,23 @@ def test_a_series_is_named_by_all_its_files(tmp_path: Path) -> None:
     assert source_digest(str(tmp_path)) != name
 
 
+def test_files_that_file_managers_leave_in_a_folder_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"0")
+    name = source_digest(str(tmp_path))
+    (tmp_path / ".DS_Store").write_bytes(b"where icons lie")
+    (tmp_path / ".thumbs").mkdir()
+    (tmp_path / ".thumbs/0.png").write_bytes(b"small")
+    assert source_digest(str(tmp_path)) == name
+
+
+def test_metadata_of_zarr_2_counts_though_it_is_hidden(tmp_path: Path) -> None:
+    (tmp_path / "0.0").write_bytes(b"chunk")
+    (tmp_path / ".zarray").write_text("{}")
+    name = source_digest(str(tmp_path))
+    (tmp_path / ".zarray").write_text("[]")
+    assert source_digest(str(tmp_path)) != name
+
+
 def test_datasets_of_one_file_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_bytes(b"x")
     a, b = (source_digest(f"{tmp_path}/a.h5::{name}") for name in "ab")

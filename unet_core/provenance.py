@@ -21,6 +21,8 @@ _WHOLE = 4 * 2**20
 _SAMPLE = 64 * 2**10
 """Of larger files the first, middle and last bytes are hashed, this many each."""
 
+_ZARR_METADATA = (".zarray", ".zattrs", ".zgroup", ".zmetadata")
+
 _MOST_SAMPLED = 64
 """Files of a series or a folder whose content is sampled; of all others the size counts."""
 
@@ -71,19 +73,11 @@ def digest_of(parts: Iterable[bytes | memoryview]) -> str:
     return digest.hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """Digest of all bytes of a file of ours."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while chunk := file.read(2**22):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def source_files(source: str) -> list[Path]:
     """The files behind a raw or truth source, in name order: a file, a folder or a glob.
 
-    ``FILE.h5::DATASET`` names the file alone.
+    ``FILE.h5::DATASET`` names the file alone. Hidden files of a folder are no part of it (file
+    managers and network file systems leave them there), but for the metadata of zarr 2.
 
     Raises
     ------
@@ -95,7 +89,7 @@ def source_files(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     found = path.rglob("*") if path.is_dir() else (Path(p) for p in glob(name))  # noqa: PTH207
-    files = sorted(p for p in found if p.is_file())
+    files = sorted(p for p in found if p.is_file() and not _stray(p, path))
     if not files:
         raise RawFormatError(
             f"{name}: no such file, folder or series; give a path that exists, or a glob in "
@@ -109,7 +103,8 @@ def source_digest(source: str) -> str:
 
     Names and sizes of all files; content whole up to 4 MiB, of larger files first, middle and
     last 64 KiB; of folders and series with more than 64 files, 64 files evenly spread. A change
-    that keeps all sizes and misses all samples is not seen: rerun with ``snakemake -F`` then.
+    that keeps all sizes and misses all samples is not seen: remove the store made of it and its
+    ledger then (config/README.md).
     """
     files = source_files(source)
     step = max(1, -(-len(files) // _MOST_SAMPLED))
@@ -126,6 +121,13 @@ def versions() -> dict[str, str]:
     """Versions of what computes results, for the record."""
     names = ("unet-core", "numpy", "scipy", "torch", "zarr", "numcodecs")
     return {name: importlib.metadata.version(name) for name in names}
+
+
+def _stray(path: Path, folder: Path) -> bool:
+    """A hidden file, or one in a hidden folder, that no reader reads."""
+    if path.name in _ZARR_METADATA or not path.is_relative_to(folder):
+        return False
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _samples(path: Path, size: int) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ finished block, appended by the job's own process after the block is on disk. Wh
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -75,6 +76,8 @@ class Build:
         unet
             What later stages read: statistics, counts, kinds.
         """
+        # Lines lost to a power failure would ask for scratch files that are removed below.
+        os.fsync(self.ledger.fileno())
         attributes: dict[str, Any] = {
             "unet": unet,
             "provenance": {**self.provenance, "content": self.content},
