@@ -242,6 +242,15 @@ def _store(text: str) -> Path:
     return path.parent if path.name == "zarr.json" else path
 
 
+_SECTIONS = {
+    "convert": "convert, volume, truth",
+    "train": "model, train",
+    "montage": "report, objects",
+    **{stage: f"{stage}, objects" for stage in ("calibrate", "stitch", "score")},
+}
+"""Of the settings, where a stage reads others than its own."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="unet-core", description=__doc__.split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -249,7 +258,9 @@ def _parser() -> argparse.ArgumentParser:
     def stage(name: str, run: Callable[[argparse.Namespace], None], text: str) -> Any:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
-        command.add_argument("--config", default="{}", metavar="JSON", help="settings (default {})")
+        sections = _SECTIONS.get(name, name)
+        told = f"settings {sections} as in config.yaml, as JSON (default: their defaults)"
+        command.add_argument("--config", default="{}", metavar="JSON", help=told)
         command.add_argument("--out", type=_store, required=True, help="what is written")
         command.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
         command.add_argument("--gpus", type=int, default=0, help="GPUs (default 0: CPU)")
@@ -270,44 +281,44 @@ def _parser() -> argparse.ArgumentParser:
     add("--truth", action="store_true", help="the file holds labels, not intensities")
 
     add = stage("weights", _weights, "Truth to the target and the border weight map.").add_argument
-    add("--truth", type=_store, required=True)
+    add("--truth", type=_store, required=True, help="store of `unet-core convert --truth`")
 
     add = stage("augment", _augment, "Volumes to a bank of deformed patches.").add_argument
-    add("--raw", type=_store, nargs="+", required=True)
-    add("--weights", type=_store, nargs="+", required=True)
-    add("--fold", choices=("train", "validation"), required=True)
+    add("--raw", type=_store, nargs="+", required=True, help="stores of `unet-core convert`")
+    add("--weights", type=_store, nargs="+", required=True, help="stores of the same volumes")
+    add("--fold", choices=("train", "validation"), required=True, help="validation: not deformed")
 
     add = stage("train", _train, "Patch bank to checkpoint and history.").add_argument
-    add("--patches", type=_store, required=True)
+    add("--patches", type=_store, required=True, help="bank of `unet-core augment`")
     add("--validation", type=_store, help="bank that decides which weights are kept")
 
     add = stage("infer", _infer, "Class probabilities of a volume, block by block.").add_argument
-    add("--raw", type=_store, required=True)
-    add("--checkpoint", type=Path, required=True)
+    add("--raw", type=_store, required=True, help="store of `unet-core convert`")
+    add("--checkpoint", type=Path, required=True, help="best.pt of `unet-core train`")
 
     add = stage(
         "calibrate", _calibrate, "Choose how objects are made, on validation volumes."
     ).add_argument
-    add("--probabilities", type=_store, nargs="+", required=True)
-    add("--truth", type=_store, nargs="+", required=True)
+    add("--probabilities", type=_store, nargs="+", required=True, help="of `unet-core infer`")
+    add("--truth", type=_store, nargs="+", required=True, help="stores of the same volumes")
 
     add = stage(
         "stitch", _stitch, "Probabilities to one id per object over all blocks."
     ).add_argument
-    add("--probabilities", type=_store, required=True)
+    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
     add("--calibration", type=Path, help="file of `unet-core calibrate`")
 
     add = stage("score", _score, "Labels and probabilities against truth.").add_argument
-    add("--labels", type=_store, required=True)
-    add("--probabilities", type=_store, required=True)
-    add("--truth", type=_store, required=True)
+    add("--labels", type=_store, required=True, help="store of `unet-core stitch`")
+    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
+    add("--truth", type=_store, required=True, help="store of `unet-core convert --truth`")
     add("--calibration", type=Path, help="file of `unet-core calibrate`")
 
     add = stage("montage", _montage, "Sections of a volume as one picture.").add_argument
-    add("--raw", type=_store, required=True)
-    add("--probabilities", type=_store, required=True)
-    add("--labels", type=_store, required=True)
-    add("--truth", type=_store)
+    add("--raw", type=_store, required=True, help="store of `unet-core convert`")
+    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
+    add("--labels", type=_store, required=True, help="store of `unet-core stitch`")
+    add("--truth", type=_store, help="store of `unet-core convert --truth`")
 
     add = stage("report", _report, "The page of a run, from all its results.").add_argument
     add("--manifest", required=True, metavar="JSON", help="volumes with their folds, and models")

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The stages: one public function each, from files to one result."""
