@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -67,3 +68,26 @@ def test_datasets_of_one_file_are_told_apart(tmp_path: Path) -> None:
 def test_a_missing_source_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(RawFormatError, match="give a path that exists"):
         source_digest(str(tmp_path / "none.tif"))
+
+
+def test_an_edit_in_place_of_a_large_file_is_seen(tmp_path: Path) -> None:
+    path, known = tmp_path / "truth.tif", tmp_path / "known.json"
+    path.write_bytes(bytes(6 * 2**20))
+    name = source_digest(str(path), known=known)
+    with path.open("r+b") as file:
+        file.seek(2**20)
+        file.write(b"painted")
+    assert source_digest(str(path), known=known) != name
+    assert source_digest(str(path)) == source_digest(str(path), known=known)
+
+
+def test_what_is_known_is_not_read_again_until_it_is_touched(tmp_path: Path) -> None:
+    path, known = tmp_path / "raw.tif", tmp_path / "known.json"
+    path.write_bytes(b"x")
+    name = source_digest(str(path), known=known)
+    known.write_text(known.read_text().replace(json.loads(known.read_text())[str(path)][-1], "y"))
+    assert source_digest(str(path), known=known) != name
+    os.utime(path, (0, 0))
+    assert source_digest(str(path), known=known) == name
+    known.write_text("not JSON")
+    assert source_digest(str(path), known=known) == name

@@ -6,7 +6,9 @@ Standard library only: the Snakefile uses this at every parse.
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,19 @@ from unet_core.config.load import canonical
 from unet_core.config.versions import RESULT_VERSION
 from unet_core.errors import RawFormatError
 
+_WHOLE_SOURCE = 2**30
+"""Sources of up to this many bytes in all are hashed whole: people paint truth in place."""
+
 _WHOLE = 4 * 2**20
-"""Files of up to this many bytes are hashed whole."""
+"""Files of larger sources of up to this many bytes are hashed whole."""
 
 _SAMPLE = 64 * 2**10
-"""Of larger files the first, middle and last bytes are hashed, this many each."""
+"""Of their larger files the first, middle and last bytes are hashed, this many each."""
 
 _ZARR_METADATA = (".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 _MOST_SAMPLED = 64
-"""Files of a series or a folder whose content is sampled; of all others the size counts."""
+"""Files of such a series or folder whose content is sampled; of all others the size counts."""
 
 
 def fingerprint(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
@@ -98,23 +103,65 @@ def source_files(source: str) -> list[Path]:
     return files
 
 
-def source_digest(source: str) -> str:
-    """Digest of a raw source, cheap enough for every parse and blind to file times.
+def source_digest(source: str, *, known: Path | None = None) -> str:
+    """Digest of a raw source by content: blind to file times and places.
 
-    Names and sizes of all files; content whole up to 4 MiB, of larger files first, middle and
-    last 64 KiB; of folders and series with more than 64 files, 64 files evenly spread. A change
-    that keeps all sizes and misses all samples is not seen: remove the store made of it and its
-    ledger then (config/README.md).
+    All bytes of sources of up to 1 GiB. Of larger ones names and sizes of all files, and of at
+    most 64 files, evenly spread, the content: whole up to 4 MiB, else first, middle and last
+    64 KiB. A change of those that misses all samples is not seen: remove the store made of it
+    and its ledger then (config/README.md).
+
+    Parameters
+    ----------
+    source
+        File, folder, glob, or ``FILE.h5::DATASET``.
+    known
+        File that remembers digests by size and time of the files, so that only what was touched
+        is read again; it may be removed at any time.
     """
     files = source_files(source)
-    step = max(1, -(-len(files) // _MOST_SAMPLED))
+    sizes = [path.stat().st_size for path in files]
+    whole = sum(sizes) <= _WHOLE_SOURCE
+    step = 1 if whole else max(1, -(-len(files) // _MOST_SAMPLED))
+    memory = _Memory(known)
     parts = [source.partition("::")[2].encode()]
-    for number, path in enumerate(files):
-        size = path.stat().st_size
+    for number, (path, size) in enumerate(zip(files, sizes, strict=True)):
         parts += [path.name.encode() if len(files) > 1 else b"", str(size).encode()]
         if number % step == 0:
-            parts += _samples(path, size)
+            parts.append(memory.digest(path, whole=whole).encode())
+    memory.save()
     return digest_of(parts)
+
+
+class _Memory:
+    """Digests of files by path, size and time of the last change, kept in a JSON file."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._entries: dict[str, Any] = {}
+        self._changed = False
+        if path is not None:
+            with suppress(OSError, ValueError):
+                self._entries = dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def digest(self, path: Path, *, whole: bool) -> str:
+        stat, name = path.stat(), str(path.absolute())
+        state = [stat.st_size, stat.st_mtime_ns, whole]
+        entry = self._entries.get(name)
+        if not isinstance(entry, list) or entry[:-1] != state:
+            digest = digest_of(_bytes_of(path, stat.st_size, whole))
+            entry = self._entries[name] = [*state, digest]
+            self._changed = True
+        return str(entry[-1])
+
+    def save(self) -> None:
+        if self._path is None or not self._changed:
+            return
+        with suppress(OSError):  # without it digests are computed again, no more
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self._path.with_name(f"{self._path.name}.{os.getpid()}.partial")
+            partial.write_text(json.dumps(self._entries), encoding="utf-8")
+            partial.replace(self._path)
 
 
 def versions() -> dict[str, str]:
@@ -130,10 +177,12 @@ def _stray(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _samples(path: Path, size: int) -> Iterator[bytes]:
+def _bytes_of(path: Path, size: int, whole: bool) -> Iterator[bytes]:
+    """All bytes of a file, or samples of a large one."""
     with path.open("rb") as file:
-        if size <= _WHOLE:
-            yield file.read()
+        if whole or size <= _WHOLE:
+            while chunk := file.read(_WHOLE):
+                yield chunk
             return
         for offset in (0, size // 2, size - _SAMPLE):
             file.seek(offset)

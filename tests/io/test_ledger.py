@@ -43,6 +43,13 @@ def test_finished_work_is_never_done_again_even_if_the_marker_is_gone(tmp_path: 
     assert (store / "zarr.json").read_bytes() == before
 
 
+def test_without_its_scratch_unfinished_work_is_begun_anew(tmp_path: Path) -> None:
+    store = tmp_path / "x.ome.zarr"
+    build(store, finish=False)
+    (tmp_path / "x.ome.zarr.scratch").rmdir()
+    assert build(store) == ["a", "b", "c", "d"]
+
+
 def test_other_settings_or_inputs_start_anew(tmp_path: Path) -> None:
     store = tmp_path / "x.ome.zarr"
     build(store)

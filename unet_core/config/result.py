@@ -43,10 +43,10 @@ class CalibrateConfig:
     thresholds: int = 60
     """Thresholds of the grid, evenly spaced in logit from 0.002 to 0.998: denser near 0 and 1."""
 
-    smoothing_px: tuple[float, ...] = (0.0, 1.0, 2.0)
+    smoothing_px: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0)
     """watershed: Gaussian smoothing of the probability before, in-plane pixels."""
 
-    depths: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.3)
+    depths: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
     """watershed: basins shallower than this (on the probability's scale of 0 to 1) are merged."""
 
     measure: Literal["v_rand", "adapted_rand"] = "v_rand"

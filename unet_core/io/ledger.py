@@ -88,7 +88,12 @@ class Build:
             self.store / "zarr.json",
             {"zarr_format": 3, "node_type": "group", "attributes": attributes},
         )
+        self.tick(*_PUBLISHED, digest=None, note=None)
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+_PUBLISHED = ("published", "")
+"""Ledger line after which nothing in scratch is needed any more."""
 
 
 @contextmanager
@@ -113,6 +118,9 @@ def building(
     path = store.with_name(store.name + ".ledger.jsonl")
     scratch = store.with_name(store.name + ".scratch")
     lines = _read(path, name)
+    if lines and _PUBLISHED not in lines and not scratch.exists():
+        log.warning("%s is gone, and with it what %s was made of", scratch.name, store.name)
+        lines = None
     if lines is None:
         if path.exists() or store.exists():
             log.info("%s was made from other settings or inputs: starting anew", store.name)

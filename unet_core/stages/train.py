@@ -188,6 +188,7 @@ def _save(path: Path, name: str, training: Training, record: Record) -> None:
         path,
         {
             "fingerprint": name,
+            "dtype": str(training.dtype),
             "training": training.state(),
             "history": record.history,
             "best": record.best,
@@ -207,6 +208,9 @@ def _resume(path: Path, name: str, training: Training) -> Record:
     if state.get("fingerprint") != name:
         log.info("%s is of other settings, patches or code: starting anew", path.name)
         path.unlink()
+        return Record()
+    if state["dtype"] != str(training.dtype):
+        log.info("%s is of a machine that computes in %s: starting anew", path.name, state["dtype"])
         return Record()
     training.resume(state["training"])
     log.info("resumed at step %d of %d", training.steps_done, training.config.steps)

@@ -46,7 +46,7 @@ def grows(amount):
 
 def of_fold(pattern):
     """`pattern` for all volumes of the wildcard fold."""
-    return lambda wildcards: collect(pattern, volume=asked.fold(wildcards.fold))
+    return lambda wildcards: collect(pattern, volume=sorted(asked.fold(wildcards.fold)))
 
 
 def if_validated(path):
@@ -77,7 +77,8 @@ def parent(name, levels=1):
 
 def content(wildcards):
     """Digest of the raw or truth files: what makes them new, wherever they lie."""
-    return source_digest(asked.volumes[wildcards.volume].source(wildcards.image))
+    source = asked.volumes[wildcards.volume].source(wildcards.image)
+    return source_digest(source, known=Path(".snakemake/unet-sources.json"))
 
 
 def location(wildcards, output):
