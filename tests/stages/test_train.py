@@ -298,13 +298,13 @@ def test_the_log_tells_steps_and_time_left(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    clock = iter(range(0, 1000, 20))
+    clock = iter(range(0, 1000, 6))
     monkeypatch.setattr(steps.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(steps.sys.stderr, "isatty", lambda: False, raising=False)
     with steps.progress("train", total=104, done=100) as advance:
         for _ in range(4):
             advance()
     assert caplog.messages == [
-        "train: step 102 of 104, 0.05 steps/s, 40 s left",
-        "train: step 104 of 104, 0.05 steps/s, 0 s left",
+        "train: step 102 of 104, 0.17 per second, 12 s left",
+        "train: step 104 of 104, 0.17 per second, 0 s left",
     ]
