@@ -150,7 +150,8 @@ def test_thresholds_are_evenly_spaced_in_logit() -> None:
     values = np.array([c["threshold"] for c in candidates_of(CalibrateConfig())[:60]])
     assert (values[0], values[-1]) == (0.002, 0.998)
     np.testing.assert_allclose(np.diff(np.log(values / (1 - values)), 2), 0, atol=1e-2)
-    assert len(candidates_of(CalibrateConfig())) == 60 + 3 * 5
+    grid = len(CalibrateConfig().smoothing_px) * len(CalibrateConfig().depths)
+    assert len(candidates_of(CalibrateConfig())) == 60 + grid
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
