@@ -73,6 +73,14 @@ def test_a_torn_last_line_costs_its_block_only_twice_in_a_row(tmp_path: Path, to
     assert build(store) == ["c", "d"]
 
 
+def test_work_whose_result_is_a_file_elsewhere_leaves_nothing(tmp_path: Path) -> None:
+    with building(tmp_path / "x.work", stage="score", settings={}, inputs={}) as store:
+        (store.scratch / "table").write_text("of a block")
+        store.tick("score", "a", digest=None, note=1)
+        store.discard()
+    assert not list(tmp_path.iterdir())
+
+
 def test_content_names_what_was_written_not_how(tmp_path: Path) -> None:
     build(tmp_path / "x.ome.zarr")
     build(tmp_path / "y.ome.zarr", codec="lz4")

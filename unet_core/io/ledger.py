@@ -91,6 +91,15 @@ class Build:
         self.tick(*_PUBLISHED, digest=None, note=None)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
+    def discard(self) -> None:
+        """Remove all traces, once the result stands in a file of its own.
+
+        The ledger goes first: with it, a rerun would look for files that are half removed.
+        """
+        Path(self.ledger.name).unlink(missing_ok=True)
+        for folder in (self.store, self.scratch):
+            shutil.rmtree(folder, ignore_errors=True)
+
 
 _PUBLISHED = ("published", "")
 """Ledger line after which nothing in scratch is needed any more."""

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -115,10 +114,7 @@ def calibrate_objects(
             need_mb = 300 + max(part.box.size for part in parts) * _BYTES_PER_VOXEL / 1e6
             notes = crew.run(build, "calibrate", score, parts, need_mb=need_mb)
         _write(out, config, candidates, _values(parts, notes, len(candidates)), build.provenance)
-    # The ledger first: with it, a rerun would look for files that are half removed.
-    work.with_name(f"{work.name}.ledger.jsonl").unlink(missing_ok=True)
-    for folder in (work, build.scratch):
-        shutil.rmtree(folder, ignore_errors=True)
+        build.discard()
 
 
 def candidates_of(config: CalibrateConfig) -> list[Candidate]:

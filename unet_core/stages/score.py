@@ -1,6 +1,5 @@
 """Labels and probabilities against truth, section by section: scores.json."""
 
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -103,10 +102,7 @@ def score_volume(
             table = added_tables(_load(build.scratch, block) for block in plan)
             counts["objects"] = object_counts(table, config.iou_thresholds)
         _write(out, kind, told, counts, build)
-    # The ledger first: with it, a rerun would look for files that are half removed.
-    work.with_name(f"{work.name}.ledger.jsonl").unlink(missing_ok=True)
-    for folder in (work, build.scratch):
-        shutil.rmtree(folder, ignore_errors=True)
+        build.discard()
 
 
 def count_sections(
