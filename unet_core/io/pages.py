@@ -6,23 +6,23 @@ from typing import Any
 import numpy.typing as npt
 import tifffile
 
+from unet_core.io.atomic import replacing
+
 
 def write_pages(path: Path, sections: npt.NDArray[Any], *, description: str) -> None:
-    """Write (z, y, x) to `path`, deflated, under another name first.
+    """Write (z, y, x) to `path`, deflated.
 
     `description` (ASCII) goes into the first page; equal arguments give equal bytes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    tifffile.imwrite(
-        partial,
-        sections,
-        photometric="minisblack",
-        compression="zlib",
-        description=description,
-        metadata=None,
-    )
-    partial.replace(path)
+    with replacing(path) as partial:
+        tifffile.imwrite(
+            partial,
+            sections,
+            photometric="minisblack",
+            compression="zlib",
+            description=description,
+            metadata=None,
+        )
 
 
 def description_of(path: Path) -> str | None:

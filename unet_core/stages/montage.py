@@ -1,15 +1,14 @@
 """The picture of one volume: sections as raw, probability, objects, and errors against truth."""
 
-import io
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from unet_core.config import ObjectsConfig, ReportConfig
 from unet_core.figures import overlay
 from unet_core.geometry import Box
 from unet_core.io.arrays import open_level, read
+from unet_core.io.atomic import replacing
 from unet_core.io.ngff import attributes_of
 
 
@@ -51,19 +50,11 @@ def draw_montage(
             row["missed red, surplus blue"] = overlay.error_picture(grey, ids, annotated)
         rows.append(row)
     picture = overlay.montage(rows, [f"section {z}" for z in chosen])
-    _save(picture, out)
+    with replacing(out) as partial:
+        Image.fromarray(picture).save(partial, "JPEG", quality=75)
 
 
 def _middle(z: int, shape: tuple[int, ...], width_px: int) -> Box:
     y0, x0 = (max(0, (n - width_px) // 2) for n in shape[1:])
     y1, x1 = (min(n, a + width_px) for n, a in zip(shape[1:], (y0, x0), strict=True))
     return Box((z, y0, x0), (z + 1, y1, x1))
-
-
-def _save(picture: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", out: Path) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=75)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(out)
