@@ -1,13 +1,16 @@
 """Settings of the network, of its training and of inference."""
 
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterator, Sequence
+from itertools import count, pairwise
 from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from unet_core.config.base import STRICT
+from unet_core.config.base import STRICT, Zyx
 from unet_core.errors import ConfigError
+
+Region = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Per axis (z, y, x) the first voxel and the one after the last."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -15,10 +18,14 @@ class UNetConfig:
     """The architecture; the defaults are the network of Ronneberger et al. 2015."""
 
     dimensions: Literal[2, 3] = 2
-    """2: sees one section at a time. 3: sees volumes."""
+    """2: predicts one section at a time. 3: sees and predicts volumes."""
 
     channels: int = 1
     """Channels of the raw volume."""
+
+    sections: int = 1
+    """Sections that a 2-D network sees to predict the middle one (2.5-D); odd. They are channels
+    of its input: section s of channel c is number ``c * sections + s``."""
 
     classes: int = 2
     """Classes of the target; class 0 is border or background."""
@@ -59,12 +66,27 @@ class UNetConfig:
         for key, (value, least) in low.items():
             if value < least:
                 raise ConfigError(f"model.{key} must be >= {least}, got {value}")
+        if self.sections < 1 or self.sections % 2 == 0:
+            raise ConfigError(
+                f"model.sections must be odd and >= 1, so that one is the middle, got "
+                f"{self.sections}; the next that is: {max(1, self.sections + 1)}"
+            )
+        if self.sections > 1 and self.dimensions == 3:
+            raise ConfigError(
+                f"model.sections {self.sections} is for networks with model.dimensions 2; one with "
+                "3 sees all sections of its patches: set model.sections to 1"
+            )
         if self.norm == "group" and self.width % 8:
             raise ConfigError(
                 f"model.norm group needs model.width as a multiple of 8, got {self.width}"
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout must be in [0, 1), got {self.dropout}")
+
+    @property
+    def inputs(self) -> int:
+        """Channels of the network's input: `sections` of every channel of the volume."""
+        return self.channels * self.sections
 
     @property
     def stride_px(self) -> int:
@@ -131,6 +153,11 @@ class UNetConfig:
         steps = (2 * (size - least) + self.stride_px) // (2 * self.stride_px)
         return least + max(steps, 0) * self.stride_px
 
+    def nearest_patch(self, patch: Sequence[int]) -> Zyx:
+        """The voxels (z, y, x) closest to `patch` that the network accepts."""
+        z, y, x = (self.nearest_input_size(size) for size in patch)
+        return (self.sections if self.dimensions == 2 else z, y, x)
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainConfig:
@@ -194,9 +221,10 @@ class TrainConfig:
 class InferConfig:
     """How the network is laid over a volume."""
 
-    tile_px: int = 512
+    tile_px: int | Literal["auto"] = 512
     """Voxels per side that one forward pass yields, a multiple of 2^depth; the network sees this
-    plus its halo. The result does not depend on it; memory and speed do."""
+    plus its halo. auto: what a short trial finds fastest within the memory. The result does not
+    depend on it; memory and speed do."""
 
     dtype: Literal["uint8", "float16"] = "uint8"
     """Of the stored probabilities; uint8: 0..255 stand for 0..1."""
@@ -208,6 +236,43 @@ class InferConfig:
     """symmetries: mean of the probabilities over the eight flips and quarter turns (8x the
     work)."""
 
+    region: Region | None = None
+    """First voxel and the one after the last along z, y and x: nothing else is computed. null: the
+    whole volume."""
+
+    classes: tuple[int, ...] | None = None
+    """Classes whose probabilities are stored; null: all but 0."""
+
+    downsample: Zyx = (1, 1, 1)
+    """Voxels (z, y, x) whose mean probability is stored as one voxel."""
+
+    on_error: Literal["stop", "skip-and-report"] = "stop"
+    """What becomes of a volume with blocks that cannot be computed (say, of a damaged raw chunk).
+    stop: the others are computed, the job fails, and the next run tries what is missing.
+    skip-and-report: the volume is finished without them, and the report names them."""
+
     def __post_init__(self) -> None:
-        if self.tile_px < 1:
-            raise ConfigError(f"infer.tile_px must be >= 1 px, got {self.tile_px}")
+        if self.tile_px != "auto" and self.tile_px < 1:
+            raise ConfigError(f"infer.tile_px must be auto or >= 1 px, got {self.tile_px}")
+        for axis, (start, stop) in zip("zyx", self.region or (), strict=False):
+            if not 0 <= start < stop:
+                raise ConfigError(
+                    f"infer.region along {axis} must be [first, after the last] with 0 <= first < "
+                    f"after, in voxels, got [{start}, {stop}]"
+                )
+        if self.classes is not None and not (
+            self.classes and self.classes[0] >= 0 and all(a < b for a, b in pairwise(self.classes))
+        ):
+            raise ConfigError(
+                "infer.classes must list at least one class, each once and rising, such as [1, 2], "
+                f"or be null for all but 0; got {list(self.classes)}"
+            )
+        if min(self.downsample) < 1:
+            raise ConfigError(
+                "infer.downsample must be >= 1 voxel per axis (z, y, x), got "
+                f"{list(self.downsample)}; [1, 1, 1] keeps every voxel"
+            )
+
+    def stored(self, classes: int) -> tuple[int, ...]:
+        """Classes whose probabilities are stored, in order, of a network that has `classes`."""
+        return tuple(range(1, classes)) if self.classes is None else self.classes

@@ -96,28 +96,52 @@ def check_model(
     objects: ObjectsConfig,
 ) -> None:
     """Refuse settings that are right each by itself, but do not fit the network."""
-    net, patch, tile = chosen.model, augment.patch, infer.tile_px
-    stride, foreground = net.stride_px, objects.foreground
-    fits = tuple(
-        1 if axis == 0 and net.dimensions == 2 else net.nearest_input_size(size)
-        for axis, size in enumerate(patch)
-    )
+    net, patch = chosen.model, augment.patch
+    fits = net.nearest_patch(patch)
     if patch != fits:
         raise ConfigError(
             f"augment.patch {list(patch)} is no input size of model {name} (dimensions "
-            f"{net.dimensions}, depth {net.depth}, padding {net.padding}); the nearest that is: "
-            f"{list(fits)}"
+            f"{net.dimensions}, sections {net.sections}, depth {net.depth}, padding "
+            f"{net.padding}); the nearest that is: {list(fits)}"
         )
-    if tile % stride:
+    _check_tile(name, net, infer)
+    _check_classes(name, net, infer, objects)
+
+
+def _check_tile(name: str, net: UNetConfig, infer: InferConfig) -> None:
+    tile, stride = infer.tile_px, net.stride_px
+    if tile == "auto":
+        if not net.is_local:
+            raise ConfigError(
+                f"infer.tile_px auto: model {name} has norm {net.norm}, which sees each tile's own "
+                "mean, so that the result depends on the tile; set infer.tile_px to a number, or "
+                "train with model.norm none or batch"
+            )
+    elif tile % stride:
         nearest = max(stride, round(tile / stride) * stride)
         raise ConfigError(
             f"infer.tile_px {tile} is not a multiple of 2^depth = {stride} of model {name}; the "
             f"nearest that is: {nearest}"
         )
+
+
+def _check_classes(name: str, net: UNetConfig, infer: InferConfig, objects: ObjectsConfig) -> None:
+    foreground, stored = objects.foreground, infer.stored(net.classes)
+    if stored[-1] >= net.classes:
+        raise ConfigError(
+            f"infer.classes {list(stored)}: class {stored[-1]} is none of model {name}, which has "
+            f"model.classes {net.classes} (0 to {net.classes - 1})"
+        )
     if foreground >= net.classes:
         raise ConfigError(
             f"objects.foreground {foreground} is no class of model {name}, which has "
             f"model.classes {net.classes} (0 to {net.classes - 1})"
+        )
+    if foreground not in stored:
+        raise ConfigError(
+            f"objects.foreground {foreground} is not among infer.classes {list(stored)}, so its "
+            "probabilities would not be stored and no objects could be made of them; add it to "
+            "infer.classes"
         )
 
 
