@@ -1,6 +1,7 @@
 """Sharded zarr arrays: create, read beyond the edge, write whole shards. The one place for it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -111,13 +112,17 @@ def read_mirrored(array: ZarrArray, box: Box) -> Array:
     The edge voxel itself is not repeated; an axis of one voxel repeats it. Boxes may lie several
     times the volume's size outside.
     """
+    return mirrored(partial(read, array), box, array.shape[-3:])
+
+
+def mirrored(read: Callable[[Box], Array], box: Box, shape: Sequence[int]) -> Array:
+    """What `read_mirrored` gives, of a volume of `shape` whose boxes `read` reads."""
     takes = [
-        _mirror(np.arange(a, b), n)
-        for a, b, n in zip(box.start, box.stop, array.shape[-3:], strict=True)
+        _mirror(np.arange(a, b), n) for a, b, n in zip(box.start, box.stop, shape, strict=True)
     ]
     lows = [int(take.min()) for take in takes]
     (z0, y0, x0), (z1, y1, x1) = lows, [int(take.max()) + 1 for take in takes]
-    seen = read(array, Box((z0, y0, x0), (z1, y1, x1)))
+    seen = read(Box((z0, y0, x0), (z1, y1, x1)))
     for axis, (take, low) in enumerate(zip(takes, lows, strict=True), start=-3):
         if not np.array_equal(take - low, np.arange(seen.shape[axis])):
             seen = np.take(seen, take - low, axis=axis)
