@@ -80,7 +80,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             truth=annotated,
             out=folder / "net/montage.jpg",
         )
-    model = {"dimensions": 2, "width": 4, "depth": 1, "padding": "valid", "norm": "none"}
+    model = {"dimensions": 2, "sections": 3, "width": 4, "depth": 1, "padding": "valid"}
+    model["norm"] = "none"
     models = results / "models/net"
     write_json(models / "model.json", {"model": model, "parameters": 1234, "step": 7})
     (models / "history.csv").write_text("step,learning_rate,train_loss,dice\n1,1,0.5,\n2,1,.4,.9\n")

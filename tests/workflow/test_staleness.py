@@ -87,6 +87,7 @@ EDITS: dict[str, Any] = {
     "augment.shard_patches": 8,
     "model.dimensions": 3,
     "model.channels": 2,
+    "model.sections": 3,
     "model.classes": 3,
     "model.width": 16,
     "model.depth": 1,
@@ -113,6 +114,10 @@ EDITS: dict[str, Any] = {
     "infer.dtype": "float16",
     "infer.precision": "float32",
     "infer.averaging": "symmetries",
+    "infer.region": [[0, 2], [0, 16], [0, 16]],
+    "infer.classes": [0, 1],
+    "infer.downsample": [1, 2, 2],
+    "infer.on_error": "skip-and-report",
     "objects.foreground": 2,
     "objects.scope": "volume",
     "objects.min_size_vx": 30,
@@ -137,6 +142,7 @@ EDITS: dict[str, Any] = {
 ALONGSIDE: dict[str, dict[str, Any]] = {
     # A 3-D network takes 3-D patches, a third class needs a network that has one.
     "model.dimensions": {"augment": {"patch": [44, 188, 188]}},
+    "model.sections": {"augment": {"patch": [3, 188, 188]}},
     "model.convolutions": {"augment": {"patch": [1, 190, 190]}},
     "objects.foreground": {"model": {"classes": 3}},
 }

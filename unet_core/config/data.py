@@ -134,7 +134,8 @@ class AugmentConfig:
     """Nodes per in-plane axis of the displacement grid; corners included."""
 
     symmetries: bool = True
-    """Draw one of the eight flips and quarter turns of the section."""
+    """Draw one of the eight flips and quarter turns of the section, and whether the sections come
+    in reverse order."""
 
     rotation: bool = False
     """Draw a rotation by any angle besides."""

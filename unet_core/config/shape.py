@@ -44,7 +44,7 @@ def layers(model: UNetConfig, size: int) -> Iterator[Convolution]:
             size -= loss
             yield Convolution(3, 3, outputs if i else inputs, outputs, level, normed, size)
 
-    inputs = model.channels
+    inputs = model.inputs
     for level in range(model.depth + 1):
         size //= 2 if level else 1
         yield from block(inputs, level, size)

@@ -45,10 +45,10 @@ class Bank:
 
 
 class Batch(NamedTuple):
-    """What one step sees; without z where the network is 2-D."""
+    """What one step sees; without z where the network is 2-D: sections are inputs then."""
 
     raw: Tensor
-    """(b, c, [z,] y, x) float32"""
+    """(b, inputs, [z,] y, x) float32, the inputs of `UNet`"""
 
     target: Tensor
     """(b, [z',] y', x') uint8, as large as the network's output"""
@@ -72,26 +72,32 @@ def drawn(seed: int, step: int, *, batch: int, patches: int) -> list[int]:
 
 
 def read_batch(bank: Bank, indices: list[int], model: UNetConfig, *, pin: bool) -> Batch:
-    """Patches as tensors, target and border cropped to the centre that the network predicts."""
-    depth = bank.raw.shape[2] if model.dimensions == 3 else 1
-    sizes = [depth, *bank.raw.shape[3:]]
-    centre = [slice(None)]
-    for axis, size in enumerate(sizes):
-        flat = axis == 0 and model.dimensions == 2
-        lost = 0 if flat else size - model.output_size(size)
-        centre.append(slice(lost // 2, size - lost // 2))
+    """Patches as tensors, target and border cropped to the centre that the network predicts.
+
+    Of a 2-D network that is the middle section, of which all its sections are inputs.
+    """
+    depth, *plane = bank.raw.shape[2:]
+    sizes = plane if model.dimensions == 2 else [depth, *plane]
+    lost = [(size - model.output_size(size)) // 2 for size in sizes]
+    centre: list[slice | int] = [
+        slice(beyond, size - beyond) for beyond, size in zip(lost, sizes, strict=True)
+    ]
+    middle: list[slice | int] = [depth // 2] if model.dimensions == 2 else []
 
     def stacked(array: ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         return np.stack([np.asarray(array[i]) for i in indices]).astype(dtype, copy=False)
 
-    flat_axis = () if model.dimensions == 3 else (-3,)
-    raw = torch.from_numpy(stacked(bank.raw, np.float32).squeeze(flat_axis))
-    target = stacked(bank.target, np.uint8)[tuple(centre)].squeeze(flat_axis)
-    border = stacked(bank.border, np.float32)[tuple(centre)].squeeze(flat_axis)
+    def cropped(array: ArrayLike, dtype: npt.DTypeLike) -> Tensor:
+        index = (slice(None), *middle, *centre)
+        return torch.from_numpy(np.ascontiguousarray(stacked(array, dtype)[index]))
+
+    raw = torch.from_numpy(
+        stacked(bank.raw, np.float32).reshape(len(indices), model.inputs, *sizes)
+    )
     parts = Batch(
         raw.contiguous(memory_format=memory_format(model.dimensions)),
-        torch.from_numpy(np.ascontiguousarray(target)),
-        torch.from_numpy(np.ascontiguousarray(border)),
+        cropped(bank.target, np.uint8),
+        cropped(bank.border, np.float32),
     )
     return Batch(*(part.pin_memory() for part in parts)) if pin else parts
 

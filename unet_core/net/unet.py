@@ -12,8 +12,10 @@ from unet_core.net.blocks import CONVOLUTION, POOLING, Block, join, up_sampling
 
 
 class UNet(nn.Module):
-    """Logits per class: (n, channels, [z,] y, x) -> (n, classes, [z',] y', x').
+    """Logits per class: (n, inputs, [z,] y, x) -> (n, classes, [z',] y', x').
 
+    The inputs are the channels of the volume, in a 2.5-D network `sections` of each, channel by
+    channel (`UNetConfig.sections`).
     Skips are the features before pooling, cropped to their centre. Dropout acts on the result of
     the deepest block (the paper: "at the end of the contracting path"; the network its authors
     released also drops units of the block above).
@@ -25,7 +27,7 @@ class UNet(nn.Module):
         widths = [config.width * 2**level for level in range(config.depth + 1)]
         self.encoder = nn.ModuleList(
             Block(config, inputs, outputs)
-            for inputs, outputs in zip([config.channels, *widths], widths[:-1], strict=False)
+            for inputs, outputs in zip([config.inputs, *widths], widths[:-1], strict=False)
         )
         self.pool = POOLING[config.dimensions](2)
         self.bottom = Block(config, widths[-2], widths[-1])

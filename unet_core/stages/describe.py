@@ -36,6 +36,8 @@ def describe_model(preset: Path, *, size: int | None = None) -> dict[str, Any]:
     if size is None:
         size = model.nearest_input_size(_DEFAULT_SIZE)
     return {
+        "dimensions": model.dimensions,
+        "sections": model.sections,
         "parameters": parameters(model),
         "convolutions": convolutions(model),
         "halo_px": model.halo_px,
@@ -64,7 +66,9 @@ def described(preset: Path, *, size: int | None, as_json: bool) -> str:
     )
     sizes = ", ".join(map(str, facts["input_sizes"]))
     memory = facts["activation_mb"]
+    seen = "the section it predicts" if facts["sections"] == 1 else f"{facts['sections']} sections"
     lines = {
+        "sees": "volumes" if facts["dimensions"] == 3 else seen,
         "parameters": f"{facts['parameters']:,}",
         "convolutions": facts["convolutions"],
         "halo_px": f"{facts['halo_px']} voxels per side that a result depends on",

@@ -161,12 +161,13 @@ def _model(folder: Path, name: str) -> dict[str, Any]:
         rows = list(csv.DictReader(file))
     history = {key: [number_of(row[key]) for row in rows] for key in (rows[0] if rows else ())}
     model = facts["model"]
-    calibration = folder / "calibration.json"
+    sections, calibration = model["sections"], folder / "calibration.json"
+    kind = f"2.5-D, {sections} sections" if sections > 1 else f"{model['dimensions']}-D"
     return {
         "name": name,
         "curves": drawn(training_curves(history)) if rows else "",
         "summary": (
-            f"{facts['parameters']:,} parameters; {model['dimensions']}-D, {model['width']} "
+            f"{facts['parameters']:,} parameters; {kind}, {model['width']} "
             f"channels wide, {model['depth']} levels deep, {model['padding']} convolutions, norm "
             f"{model['norm']}; weights of step {facts['step']:,}."
         ),

@@ -261,8 +261,7 @@ def _open_bank(store: Path, model: UNetConfig, config: TrainConfig) -> tuple[Ban
 
 def _check_patch(patch: list[int], model: UNetConfig, config: TrainConfig) -> None:
     axes = patch if model.dimensions == 3 else patch[1:]
-    nearest = [model.nearest_input_size(size) for size in axes]
-    wanted = nearest if model.dimensions == 3 else [1, *nearest]
+    wanted = list(model.nearest_patch(patch))
     if patch != wanted:
         raise ConfigError(
             f"the network does not accept patches of {tuple(patch)} voxels (z, y, x); the nearest "
