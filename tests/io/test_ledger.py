@@ -1,4 +1,8 @@
+import errno
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -71,6 +75,53 @@ def test_a_torn_last_line_costs_its_block_only_twice_in_a_row(tmp_path: Path, to
         assert build(store, finish=False) == ["b"]
         assert all(json.loads(line) for line in ledger.read_text().splitlines())
     assert build(store) == ["c", "d"]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Writing beyond `size` bytes of any file fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [20, 60, 90, 130, 170, 210, 300, 400, 500])
+def test_a_full_disk_is_told_as_such_and_costs_nothing_that_was_done(
+    tmp_path: Path, size: int
+) -> None:
+    """From the first line of the ledger to the marker of the finished store."""
+    store = tmp_path / "x.ome.zarr"
+    with files_of_at_most(size), pytest.raises(StoreError, match=r"no room for .*free some space"):
+        build(store)
+    ledger = tmp_path / "x.ome.zarr.ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True) if ledger.exists() else []
+    assert all(line.endswith("\n") and json.loads(line) for line in lines)
+    assert not (store / "zarr.json").exists()
+    assert not list(tmp_path.rglob("*.partial"))
+    assert build(store) == ["a", "b", "c", "d"][max(0, len(lines) - 1) :]
+    assert attributes_of(store)["unet"] == {"n": 4}
+
+
+def test_a_rerun_on_a_disk_that_is_still_full_loses_nothing(tmp_path: Path) -> None:
+    store, ledger = tmp_path / "x.ome.zarr", tmp_path / "x.ome.zarr.ledger.jsonl"
+    build(store, finish=False)
+    before = ledger.read_bytes()
+    for size in (0, 50, 100, len(before)):
+        with files_of_at_most(size), pytest.raises(StoreError, match="no room for"):
+            build(store)
+        assert ledger.read_bytes() == before
+    assert build(store) == ["c", "d"]
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
+    with (
+        pytest.raises(PermissionError),
+        building(tmp_path / "x", stage="convert", settings={}, inputs={}),
+    ):
+        raise PermissionError(errno.EACCES, "denied")
 
 
 def test_work_whose_result_is_a_file_elsewhere_leaves_nothing(tmp_path: Path) -> None:

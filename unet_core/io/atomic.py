@@ -12,14 +12,19 @@ from typing import Any
 def replacing(path: Path) -> Iterator[Path]:
     """Write to the path given; it gets the name `path` once it is whole and on disk.
 
-    What a write that was killed has left is replaced by the next one.
+    What a write that failed has left is removed; what one that was killed has left is replaced by
+    the next.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    yield partial
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ finished block, appended by the job's own process after the block is on disk. Wh
 `zarr.json` of the store is absent, the result does not exist; it is written last.
 """
 
+import errno
 import json
 import logging
 import os
@@ -12,9 +13,11 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from unet_core.errors import StoreError
 from unet_core.io.atomic import write_json, write_text
 from unet_core.provenance import digest_of, record
 
@@ -37,17 +40,23 @@ class Build:
     lines: dict[tuple[str, str], dict[str, Any]]
     """Ledger lines by (step, name)."""
 
-    ledger: IO[str] = field(repr=False)
+    ledger: FileIO = field(repr=False)
+    """Unbuffered: what cannot be written is known at once, and is not tried again at the end."""
 
     def done(self, step: str) -> dict[str, dict[str, Any]]:
         """Ledger lines of `step` by block name."""
         return {name: line for (of, name), line in self.lines.items() if of == step}
 
     def tick(self, step: str, name: str, *, digest: str | None, note: Any) -> None:
-        """Record that block `name` of `step` is on disk."""
+        """Record that block `name` of `step` is on disk.
+
+        Raises
+        ------
+        OSError
+            If the line cannot be written, as on a full disk; the ledger is as before.
+        """
         line = {"step": step, "name": name, "digest": digest, "note": note}
-        self.ledger.write(json.dumps(line, allow_nan=False) + "\n")
-        self.ledger.flush()
+        _append(self.ledger, json.dumps(line, allow_nan=False).encode() + b"\n")
         self.lines[step, name] = line
 
     def once(self, step: str, function: Callable[[], Any]) -> Any:
@@ -121,8 +130,30 @@ def building(
         Section name to configuration dataclass: all that decides the result.
     inputs
         Role to content digest (`io.ngff.content_of`), or to a list of them.
+
+    Raises
+    ------
+    StoreError
+        If there is no room for what is written here or within; what is finished is kept.
     """
-    provenance = record(stage, settings, inputs)
+    try:
+        with _begun(store, record(stage, settings, inputs)) as build:
+            yield build
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise StoreError(
+            f"no room for {store}: {error}; what is finished is kept: free some space, or raise "
+            "the limit, and run the same command again"
+        ) from error
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""A full disk, a full quota, a limit on the size of files."""
+
+
+@contextmanager
+def _begun(store: Path, provenance: dict[str, Any]) -> Iterator[Build]:
     name = provenance["fingerprint"]
     path = store.with_name(store.name + ".ledger.jsonl")
     scratch = store.with_name(store.name + ".scratch")
@@ -143,7 +174,7 @@ def building(
     store.mkdir(parents=True, exist_ok=True)
     scratch.mkdir(exist_ok=True)
     _write(path, name, lines)
-    with path.open("a", encoding="utf-8") as ledger:
+    with path.open("ab", buffering=0) as ledger:
         yield Build(store, scratch, provenance, lines, ledger)
 
 
@@ -170,6 +201,18 @@ def _write(path: Path, name: str, lines: Mapping[tuple[str, str], dict[str, Any]
     """Write the valid lines anew: a line appended to a torn one would be lost with it."""
     entries = [{"fingerprint": name}, *lines.values()]
     write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+def _append(ledger: FileIO, line: bytes) -> None:
+    """Append a whole line or nothing."""
+    end = os.fstat(ledger.fileno()).st_size
+    try:
+        written = ledger.write(line)
+        if written < len(line):  # the disk took the beginning only; the rest says why
+            ledger.write(line[written:])
+    except OSError:
+        ledger.truncate(end)
+        raise
 
 
 def _remove(folder: Path) -> None:

@@ -1,0 +1,134 @@
+"""Faults made on purpose: a stage as a process of its own, its workers, its ledger, its files."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PATIENCE_S = 240.0
+"""After which a test gives up; far beyond what anything here takes on a busy machine."""
+
+
+@dataclass
+class Job:
+    """A command `unet-core STAGE ...` in a session of its own, so that no process of it is lost."""
+
+    process: subprocess.Popen[bytes]
+    store: Path
+    """The store that it makes."""
+    log: Path
+
+    def text(self) -> str:
+        """What it has said so far."""
+        return self.log.read_text()
+
+    def all(self) -> list[int]:
+        """Every living process of the job."""
+        return [pid for pid in processes() if session_of(pid) == self.process.pid]
+
+    def workers(self) -> list[int]:
+        """Processes that compute blocks, or are starting to."""
+        return [
+            pid
+            for pid in self.all()
+            if pid != self.process.pid and b"spawn_main" in command_of(pid)
+        ]
+
+    def wait(self) -> int:
+        """How it ended."""
+        return self.process.wait(PATIENCE_S)
+
+    def end(self) -> None:
+        """Leave nothing of it."""
+        for pid in self.all():
+            send(pid, signal.SIGKILL)
+        self.process.wait(PATIENCE_S)
+
+
+@contextmanager
+def started(command: Sequence[str], *, store: Path, log: Path) -> Iterator[Job]:
+    """The job of a command line, begun; whatever is left of it at the end is killed."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "unet_core.cli", *command],
+            stderr=file,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+    job = Job(process, store, log)
+    try:
+        yield job
+    finally:
+        job.end()
+
+
+def until(claim: Callable[[], bool], job: Job | None = None) -> None:
+    """Wait until `claim` is true; a `job` that ends before is an error."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not claim():
+        if job is not None and job.process.poll() is not None and not claim():
+            raise AssertionError(f"it ended with {job.process.returncode}: {job.text()}")
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {PATIENCE_S} s in vain: {job.text() if job else ''}")
+        time.sleep(0.005)
+
+
+def ledger_of(store: Path) -> Path:
+    return store.with_name(f"{store.name}.ledger.jsonl")
+
+
+def finished(store: Path) -> int:
+    """Blocks that the ledger has a whole line of."""
+    ledger = ledger_of(store)
+    return max(0, ledger.read_bytes().count(b"\n") - 1) if ledger.exists() else 0
+
+
+def files_of(store: Path) -> dict[str, bytes]:
+    """Every file of a store by name."""
+    files = (path for path in store.rglob("*") if path.is_file())
+    return {str(path.relative_to(store)): path.read_bytes() for path in files}
+
+
+def processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def session_of(pid: int) -> int | None:
+    """The session of a process that lives; None of one that is gone or waits to be reaped."""
+    fields = _stat(pid)
+    return None if not fields or fields[0] in "ZX" else int(fields[3])
+
+
+def state_of(pid: int) -> str:
+    """R running, S sleeping, T stopped, Z or empty: gone."""
+    fields = _stat(pid)
+    return fields[0] if fields else ""
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def send(pid: int, number: signal.Signals) -> bool:
+    """Signal a process; false if it is gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
