@@ -44,6 +44,44 @@ def read_models(config: Mapping[str, Any], presets: Path) -> dict[str, Model]:
     return models
 
 
+def read_ensembles(
+    config: Mapping[str, Any], models: Mapping[str, Model]
+) -> dict[str, tuple[str, ...]]:
+    """Name of each ensemble to the names of its models, sorted: their order counts for nothing.
+
+    Raises
+    ------
+    ConfigError
+        If a name is taken, a member is none of `models`, or members do not agree in channels and
+        classes.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, members in section_of(config, "ensembles").items():
+        key = f"ensembles.{name}"
+        _check_name("ensembles", str(name))
+        if name in models:
+            raise ConfigError(f"{key}: a model has this name; rename the ensemble")
+        if not (isinstance(members, list) and len({str(m) for m in members}) == len(members) > 1):
+            raise ConfigError(
+                f"{key} must list at least two models, each once, such as [small, paper]; got "
+                f"{members!r}"
+            )
+        for member in members:
+            if member not in models:
+                near = difflib.get_close_matches(str(member), models, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"models: {', '.join(models)}"
+                raise ConfigError(f"{key}: {member} is not among models; {hint}")
+        kinds = {member: models[member].model for member in members}
+        if len({(net.channels, net.classes) for net in kinds.values()}) > 1:
+            told = (f"{m} has {net.channels} and {net.classes}" for m, net in kinds.items())
+            raise ConfigError(
+                f"{key}: members must have the same model.channels and model.classes, for their "
+                f"probabilities are averaged; {', '.join(told)}"
+            )
+        found[str(name)] = tuple(sorted(members))
+    return found
+
+
 def _preset(name: str, presets: Path) -> Path:
     """A name is one of `presets`; anything that ends with .yaml is a path."""
     path = Path(name) if name.endswith(".yaml") else presets / f"{name}.yaml"
@@ -52,11 +90,15 @@ def _preset(name: str, presets: Path) -> Path:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
         raise ConfigError(f"models: no preset {name} ({path} is missing); {hint}")
-    if not path.stem.replace("-", "").replace("_", "").isalnum():
-        raise ConfigError(
-            f"models: {path.stem!r} cannot name a folder; use letters, digits, - and _ only"
-        )
+    _check_name("models", path.stem)
     return path
+
+
+def _check_name(key: str, name: str) -> None:
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise ConfigError(
+            f"{key}: {name!r} cannot name a folder; use letters, digits, - and _ only"
+        )
 
 
 def read_model(path: Path, config: Mapping[str, Any]) -> Model:

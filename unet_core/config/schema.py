@@ -41,6 +41,17 @@ _WORKFLOW: dict[str, Any] = {
         "minItems": 1,
         "default": ["small"],
     },
+    "ensembles": {
+        "type": ["object", "null"],
+        "description": "Name to models whose probabilities are averaged; each is one more model.",
+        "additionalProperties": {
+            "type": "array",
+            "items": {"type": "string"},
+            "minItems": 2,
+            "uniqueItems": True,
+        },
+        "default": {},
+    },
 }
 
 _COLUMNS: dict[str, dict[str, Any]] = {
@@ -53,6 +64,9 @@ _COLUMNS: dict[str, dict[str, Any]] = {
     "fold": {"description": "What the volume is for.", "enum": list(FOLDS)},
     "voxel_size_nm": {"description": "z,y,x in nanometres, such as 50,4,4; empty: the file's."},
     "sections": {"description": "first:stop, counted from 0, such as 0:24; empty: all."},
+    "mask": {
+        "description": "Like raw; nothing is computed where it is 0; empty or -: all is computed."
+    },
 }
 
 

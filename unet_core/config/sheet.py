@@ -16,8 +16,11 @@ from unet_core.errors import ConfigError
 FOLDS = ("train", "validation", "test", "predict")
 """What a volume is for; predict: labels are made, nothing is trained, chosen or scored on it."""
 
-COLUMNS = ("name", "raw", "truth", "fold", "voxel_size_nm", "sections")
+COLUMNS = ("name", "raw", "truth", "fold", "voxel_size_nm", "sections", "mask")
 REQUIRED = ("name", "raw", "fold")
+
+IMAGES = ("raw", "truth", "mask")
+"""Columns that name files; each is converted to a store of its own."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _EMPTY = ("", "-")
@@ -36,6 +39,9 @@ class Volume:
     truth: str | None
     """Like raw; None where nobody annotated the volume."""
 
+    mask: str | None
+    """Like raw; where it is not 0 the volume is computed; None: everywhere."""
+
     fold: str
     """One of FOLDS."""
 
@@ -46,18 +52,18 @@ class Volume:
     """Where the row stands, for messages: ``config/volumes.tsv, line 2 (ring)``."""
 
     def has(self, image: str) -> bool:
-        """The row has files of `image`, raw or truth."""
-        return image == "raw" or self.truth is not None
+        """The row has files of `image`, one of IMAGES."""
+        return getattr(self, image) is not None
 
     def source(self, image: str) -> str:
-        """The files of `image`, raw or truth."""
-        found = self.raw if image == "raw" else self.truth
+        """The files of `image`, one of IMAGES."""
+        found: str | None = getattr(self, image)
         if found is None:
             raise ConfigError(f"{self.row}: column {image} is empty")
         return found
 
     def absent(self, image: str) -> list[str]:
-        """The files of `image` where none is there, else nothing."""
+        """The files of `image`, one of IMAGES, where none is there, else nothing."""
         return [self.source(image)] if missing(self.source(image)) else []
 
 
@@ -140,7 +146,7 @@ def _volume(where: str, cells: Mapping[str, str], data: Path) -> Volume:
             "starting with a letter or digit"
         )
     row = f"{where} ({name})"
-    fold, raw, truth = cell("fold"), cell("raw"), cell("truth")
+    fold, raw, truth, mask = cell("fold"), cell("raw"), cell("truth"), cell("mask")
     if fold not in FOLDS:
         raise ConfigError(f"{row}: fold {fold!r} is none of {', '.join(FOLDS)}")
     if not raw:
@@ -154,6 +160,7 @@ def _volume(where: str, cells: Mapping[str, str], data: Path) -> Volume:
         name=name,
         raw=locate(raw, data, row=row),
         truth=locate(truth, data, row=row) if truth else None,
+        mask=locate(mask, data, row=row) if mask else None,
         fold=fold,
         settings=_settings(row, cell("voxel_size_nm"), cell("sections")),
         row=row,

@@ -17,6 +17,7 @@ from unet_core.config.presets import (
     MODEL_SECTIONS,
     Model,
     check_model,
+    read_ensembles,
     read_models,
     section_of,
 )
@@ -27,7 +28,7 @@ from unet_core.config.result import (
     ScoreConfig,
     StitchConfig,
 )
-from unet_core.config.sheet import Volume, locate, read_sheet
+from unet_core.config.sheet import IMAGES, Volume, locate, read_sheet
 from unet_core.config.versions import RESULT_VERSION
 from unet_core.errors import ConfigError
 
@@ -74,6 +75,9 @@ TRAINING_ONLY = (
 PAGE_ONLY = ("title",)
 """Settings of report that no montage reads."""
 
+RUNNING = ("tile_px", "on_error")
+"""Settings of infer that decide no voxel: an edit of them makes nothing stale."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Workflow:
@@ -81,6 +85,9 @@ class Workflow:
 
     volumes: dict[str, Volume]
     models: dict[str, Model]
+    ensembles: dict[str, tuple[str, ...]]
+    """Name to the models whose probabilities are averaged."""
+
     sections: dict[str, Any]
     sheet: str
     """File of the volume sheet."""
@@ -91,6 +98,15 @@ class Workflow:
     def fold(self, *folds: str) -> list[str]:
         """Names of the volumes in `folds`."""
         return [name for name, volume in self.volumes.items() if volume.fold in folds]
+
+    @cached_property
+    def predictors(self) -> list[str]:
+        """Names of the models and ensembles: what probabilities are made with."""
+        return [*self.models, *self.ensembles]
+
+    def members(self, predictor: str) -> tuple[str, ...]:
+        """The models of an ensemble; of a model itself."""
+        return self.ensembles.get(predictor, (predictor,))
 
     @cached_property
     def scored(self) -> list[str]:
@@ -113,13 +129,13 @@ class Workflow:
         stage
             Key of READS.
         volume, image
-            For convert: the row of the sheet, and raw or truth.
+            For convert: the row of the sheet, and one of IMAGES.
         fold
             For augment: train or validation.
         model
-            For train: the preset.
+            For train: the preset. For infer: a preset or an ensemble.
         """
-        chosen = self.models[model] if model is not None else None
+        chosen = self.models[model] if stage == "train" and model is not None else None
         read: dict[str, Any] = {
             name: dataclasses.asdict(
                 getattr(chosen, name) if name in MODEL_SECTIONS else self.sections[name]
@@ -133,20 +149,32 @@ class Workflow:
         if stage == "augment":
             unread = ("validation_patches",) if fold == "train" else TRAINING_ONLY
             read["augment"] = _without(read["augment"], unread)
+        if stage == "infer" and model is not None:
+            read["infer"] = _without(read["infer"], self._running(model))
         if stage == "montage":
             read["report"] = _without(read["report"], PAGE_ONLY)
         return canonical({"version": RESULT_VERSION[stage], **read})
 
+    def running(self, model: str) -> str:
+        """Canonical JSON of the settings of infer that decide no voxel made by `model`."""
+        settings = dataclasses.asdict(self.sections["infer"])
+        return canonical({key: settings[key] for key in self._running(model)})
+
+    def _running(self, model: str) -> tuple[str, ...]:
+        local = all(self.models[member].model.is_local for member in self.members(model))
+        return tuple(key for key in RUNNING if local or key != "tile_px")
+
     def manifest(self) -> str:
-        """Canonical JSON of what the report speaks of: volumes with their fold, and models."""
+        """Canonical JSON of what the report speaks of: volumes, models and ensembles."""
         volumes = [
             {"name": name, "fold": volume.fold, "truth": volume.truth is not None}
             for name, volume in self.volumes.items()
         ]
-        return canonical({"volumes": volumes, "models": list(self.models)})
+        named = {"models": list(self.models), "ensembles": self.ensembles}
+        return canonical({"volumes": volumes, **named})
 
     def to_check(self, *, stores: Path) -> list[str]:
-        """Names of the volumes whose raw or truth is not converted yet; their files must be there.
+        """Names of the volumes with files that are not converted yet; these must be there.
 
         Parameters
         ----------
@@ -175,7 +203,7 @@ class Workflow:
         return list(dict.fromkeys(volume.name for volume, _ in new))
 
     def archived(self, *, stores: Path) -> list[str]:
-        """Raw and truth files that are gone, but were converted before."""
+        """Files that are gone, but were converted before."""
         return [
             source
             for volume, image, store in self._images(stores)
@@ -184,9 +212,9 @@ class Workflow:
         ]
 
     def _images(self, stores: Path) -> Iterator[tuple[Volume, str, Path]]:
-        """Every raw and truth, and the file that says it is converted."""
+        """Every raw, truth and mask, and the file that says it is converted."""
         for volume in self.volumes.values():
-            for image in ("raw", "truth"):
+            for image in IMAGES:
                 if volume.has(image):
                     yield volume, image, stores / volume.name / f"{image}.ome.zarr/zarr.json"
 
@@ -209,9 +237,11 @@ def load_workflow(config: Mapping[str, Any], *, presets: Path) -> Workflow:
     _check_keys(config)
     data = locate(_text(config, "data", "."), Path(), row="data")
     sheet = _text(config, "volumes", "config/volumes.tsv")
+    models = read_models(config, presets)
     workflow = Workflow(
         volumes={volume.name: volume for volume in read_sheet(Path(sheet), data=Path(data))},
-        models=read_models(config, presets),
+        models=models,
+        ensembles=read_ensembles(config, models),
         sections={
             name: load(schema, section_of(config, name), section=name)
             for name, schema in SECTIONS.items()
@@ -235,7 +265,7 @@ def load_workflow(config: Mapping[str, Any], *, presets: Path) -> Workflow:
 
 def _check_keys(config: Mapping[str, Any]) -> None:
     known = {
-        "": ("pathvars", "data", "volumes", "models", *MODEL_SECTIONS, *SECTIONS),
+        "": ("pathvars", "data", "volumes", "models", "ensembles", *MODEL_SECTIONS, *SECTIONS),
         "pathvars.": ("results", "logs", "benchmarks"),
     }
     for prefix, names in known.items():
