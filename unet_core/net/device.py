@@ -49,7 +49,8 @@ def prepare(device: torch.device, *, threads: int) -> None:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
     else:
-        torch.use_deterministic_algorithms(True)
+        # As `use_deterministic_algorithms(True)`, which besides imports torch's compiler for a second.
+        torch.set_deterministic_debug_mode("error")
         # Else every new tensor is filled with NaN before it is written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
