@@ -49,7 +49,7 @@ def prepare(device: torch.device, *, threads: int) -> None:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
     else:
-        # As `use_deterministic_algorithms(True)`, which besides imports torch's compiler for a second.
+        # As `use_deterministic_algorithms(True)`, which besides imports torch's compiler: a second.
         torch.set_deterministic_debug_mode("error")
         # Else every new tensor is filled with NaN before it is written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
