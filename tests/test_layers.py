@@ -16,7 +16,7 @@ LAYERS = [
     {"config", "geometry", "provenance"},
     {"io", "ops", "metrics", "net", "figures"},
     {"run"},
-    {"stages"},
+    {"stages", "options"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

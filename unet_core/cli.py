@@ -9,7 +9,6 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from unet_core.config import (
@@ -31,20 +30,20 @@ from unet_core.config import (
 )
 from unet_core.config.versions import RESULT_VERSION
 from unet_core.errors import ConfigError, UNetCoreError
+from unet_core.options import parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 done, 1 refused, 143 asked to end."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
         force=True,
     )
-    run: Callable[[argparse.Namespace], None] = options.run
     try:
-        run(options)
+        _COMMANDS[options.command](options)
     except UNetCoreError as error:
         print(f"unet-core {options.command}: {error}", file=sys.stderr)
         return error.exit_code
@@ -118,7 +117,7 @@ def _infer(options: argparse.Namespace) -> None:
     infer_probabilities(
         section("infer", InferConfig),
         raw=options.raw,
-        checkpoint=options.checkpoint,
+        checkpoint=options.checkpoint[0],
         out=options.out,
         resources=_resources(options),
     )
@@ -236,110 +235,21 @@ def _resources(options: argparse.Namespace) -> Resources:
     return Resources(threads=options.threads, gpus=options.gpus, memory_mb=options.memory_mb)
 
 
-def _store(text: str) -> Path:
-    """A store, named by its folder or by the `zarr.json` in it."""
-    path = Path(text)
-    return path.parent if path.name == "zarr.json" else path
-
-
-_SECTIONS = {
-    "convert": "convert, volume, truth",
-    "train": "model, train",
-    "montage": "report, objects",
-    **{stage: f"{stage}, objects" for stage in ("calibrate", "stitch", "score")},
+_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "convert": _convert,
+    "check": _check,
+    "weights": _weights,
+    "augment": _augment,
+    "train": _train,
+    "infer": _infer,
+    "calibrate": _calibrate,
+    "stitch": _stitch,
+    "score": _score,
+    "phantom": _phantom,
+    "describe": _describe,
+    "montage": _montage,
+    "report": _report,
 }
-"""Of the settings, where a stage reads others than its own."""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="unet-core", description=__doc__.split("\n\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def stage(name: str, run: Callable[[argparse.Namespace], None], text: str) -> Any:
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
-        sections = _SECTIONS.get(name, name)
-        told = f"settings {sections} as in config.yaml, as JSON (default: their defaults)"
-        command.add_argument("--config", default="{}", metavar="JSON", help=told)
-        command.add_argument("--out", type=_store, required=True, help="what is written")
-        command.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-        command.add_argument("--gpus", type=int, default=0, help="GPUs (default 0: CPU)")
-        command.add_argument("--memory-mb", type=int, help="memory, MB (default: the machine's)")
-        return command
-
-    text = "Do the files of the volume sheet open, and do raw and truth fit? Headers only."
-    check = commands.add_parser("check", help=text, description=text)
-    check.set_defaults(run=_check)
-    check.add_argument("--sheet", type=Path, default=Path("config/volumes.tsv"))
-    check.add_argument("--data", type=Path, default=Path(), help="folder of relative files")
-    check.add_argument("--only", nargs="*", default=(), metavar="NAME", help="default: all volumes")
-
-    add = stage(
-        "convert", _convert, "Any raw format to a sharded, multiscale OME-Zarr store."
-    ).add_argument
-    add("--raw", required=True, help="file, folder, or glob of a series; FILE.h5::DATASET")
-    add("--truth", action="store_true", help="the file holds labels, not intensities")
-
-    add = stage("weights", _weights, "Truth to the target and the border weight map.").add_argument
-    add("--truth", type=_store, required=True, help="store of `unet-core convert --truth`")
-
-    add = stage("augment", _augment, "Volumes to a bank of deformed patches.").add_argument
-    add("--raw", type=_store, nargs="+", required=True, help="stores of `unet-core convert`")
-    add("--weights", type=_store, nargs="+", required=True, help="stores of the same volumes")
-    add("--fold", choices=("train", "validation"), required=True, help="validation: not deformed")
-
-    add = stage("train", _train, "Patch bank to checkpoint and history.").add_argument
-    add("--patches", type=_store, required=True, help="bank of `unet-core augment`")
-    add("--validation", type=_store, help="bank that decides which weights are kept")
-
-    add = stage("infer", _infer, "Class probabilities of a volume, block by block.").add_argument
-    add("--raw", type=_store, required=True, help="store of `unet-core convert`")
-    add("--checkpoint", type=Path, required=True, help="best.pt of `unet-core train`")
-
-    add = stage(
-        "calibrate", _calibrate, "Choose how objects are made, on validation volumes."
-    ).add_argument
-    add("--probabilities", type=_store, nargs="+", required=True, help="of `unet-core infer`")
-    add("--truth", type=_store, nargs="+", required=True, help="stores of the same volumes")
-
-    add = stage(
-        "stitch", _stitch, "Probabilities to one id per object over all blocks."
-    ).add_argument
-    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
-    add("--calibration", type=Path, help="file of `unet-core calibrate`")
-
-    add = stage("score", _score, "Labels and probabilities against truth.").add_argument
-    add("--labels", type=_store, required=True, help="store of `unet-core stitch`")
-    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
-    add("--truth", type=_store, required=True, help="store of `unet-core convert --truth`")
-    add("--calibration", type=Path, help="file of `unet-core calibrate`")
-
-    add = stage("montage", _montage, "Sections of a volume as one picture.").add_argument
-    add("--raw", type=_store, required=True, help="store of `unet-core convert`")
-    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
-    add("--labels", type=_store, required=True, help="store of `unet-core stitch`")
-    add("--truth", type=_store, help="store of `unet-core convert --truth`")
-
-    add = stage("report", _report, "The page of a run, from all its results.").add_argument
-    add("--manifest", required=True, metavar="JSON", help="volumes with their folds, and models")
-    add("--results", type=Path, required=True, help="folder of the run")
-
-    text = "What the network of a preset is and costs: parameters, sizes, work."
-    describe = commands.add_parser("describe", help=text, description=text)
-    describe.set_defaults(run=_describe)
-    add = describe.add_argument
-    add("preset", type=Path, metavar="MODEL.yaml", help="such as config/models/paper.yaml")
-    add("--size", type=int, help="voxels per axis of one pass (default: accepted, near 572)")
-    add("--json", action="store_true", help="for programs")
-
-    text = "A synthetic volume with exact truth: raw.tif and truth.tif."
-    phantom = commands.add_parser("phantom", help=text, description=text)
-    phantom.set_defaults(run=_phantom)
-    add = phantom.add_argument
-    add("--shape", type=int, nargs=3, required=True, metavar=("Z", "Y", "X"), help="voxels")
-    add("--seed", type=int, default=0, help="another seed gives another volume (default 0)")
-    add("--out", type=Path, required=True, help="folder that is written to")
-    return parser
 
 
 if __name__ == "__main__":

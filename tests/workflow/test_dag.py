@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import REPOSITORY, Project, environment, rows
-from unet_core.cli import _parser
 from unet_core.config.versions import RESULT_VERSION
 from unet_core.config.workflow import READS
+from unet_core.options import parser
 
 RULES = [
     path for path in sorted((REPOSITORY / "workflow/rules").glob("*.smk")) if path.stem != "common"
@@ -90,7 +90,7 @@ def test_every_command_is_one_that_unet_core_takes(finished: Project) -> None:
     for command in commands:
         given = shlex.split(command)
         assert given[-2:-1] == ["2>"]
-        options = _parser().parse_args(given[1:-2])
+        options = parser().parse_args(given[1:-2])
         assert json.loads(options.config)["version"] == RESULT_VERSION[options.command]
         for path in given_paths(options):
             assert (finished.folder / path).exists(), command

@@ -9,6 +9,10 @@ rule calibrate:
             "<results>/volumes/{volume}/truth.ome.zarr/zarr.json",
             volume=asked.fold("validation"),
         ),
+        masks=collect(
+            "<results>/volumes/{volume}/mask.ome.zarr/zarr.json",
+            volume=[v for v in asked.fold("validation") if asked.volumes[v].mask],
+        ),
     output:
         "<results>/models/{model}/calibration.json",
     log:
@@ -21,7 +25,8 @@ rule calibrate:
         runtime=grows(240),
     params:
         config=settings("calibrate"),
+        masks=option("--mask", "masks"),
     shell:
         "unet-core calibrate --config {params.config:q} --probabilities {input.probabilities:q}"
-        " --truth {input.truth:q} --out {output:q} --threads {threads}"
+        " --truth {input.truth:q} {params.masks} --out {output:q} --threads {threads}"
         " --memory-mb {resources.mem_mb} 2> {log:q}"

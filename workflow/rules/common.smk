@@ -25,8 +25,8 @@ os.environ.update(PATH=os.pathsep.join(search))
 
 wildcard_constraints:
     volume="|".join(asked.volumes),
-    model="|".join(asked.models),
-    image="raw|truth",
+    model="|".join(asked.predictors),
+    image="raw|truth|mask",
     fold="train|validation",
 
 
@@ -59,6 +59,21 @@ def if_annotated(path):
     return lambda wildcards: [path] if asked.volumes[wildcards.volume].truth else []
 
 
+def if_masked(path):
+    """`path` where the wildcard volume has a mask, else nothing."""
+    return lambda wildcards: [path] if asked.volumes[wildcards.volume].mask else []
+
+
+def of_members(pattern):
+    """`pattern` for every model of the wildcard model, which may be an ensemble."""
+    return lambda wildcards: collect(pattern, model=asked.members(wildcards.model))
+
+
+def running(wildcards, output):
+    """Settings of infer that decide no voxel; `output` keeps them out of the comparison."""
+    return asked.running(wildcards.model)
+
+
 def option(flag, name):
     """`flag FILE` where the rule has an input of this name, else nothing."""
 
@@ -76,14 +91,20 @@ def parent(name, levels=1):
 
 
 def content(wildcards):
-    """Digest of the raw or truth files: what makes them new, wherever they lie."""
+    """Digest of the files: what makes them new, wherever they lie."""
     source = asked.volumes[wildcards.volume].source(wildcards.image)
     return source_digest(source, known=Path(".snakemake/unet-sources.json"))
 
 
 def location(wildcards, output):
-    """Where the raw or truth files are; taking `output` keeps this out of the comparison."""
+    """Where the files are; taking `output` keeps this out of the comparison."""
     return asked.volumes[wildcards.volume].source(wildcards.image)
+
+
+def cut_like(wildcards):
+    """The raw store that a mask covers voxel for voxel; nothing for other images."""
+    store = "<results>/volumes/{volume}/raw.ome.zarr/zarr.json"
+    return [store] if wildcards.image == "mask" else []
 
 
 def archived(wildcards):

@@ -1,7 +1,8 @@
 rule convert:
-    """Any raw or truth format to a sharded, multiscale OME-Zarr store."""
+    """Any raw, truth or mask format to a sharded OME-Zarr store."""
     input:
         archived,
+        like=cut_like,
     output:
         "<results>/volumes/{volume}/{image}.ome.zarr/zarr.json",
     log:
@@ -16,7 +17,8 @@ rule convert:
         config=settings("convert", "volume", "image"),
         content=content,
         raw=location,
-        kind=lambda wildcards: "--truth" if wildcards.image == "truth" else "",
+        kind=lambda wildcards: {"truth": "--truth"}.get(wildcards.image, ""),
+        like=option("--mask-of", "like"),
     shell:
-        "unet-core convert --config {params.config:q} --raw {params.raw:q} {params.kind}"
+        "unet-core convert --config {params.config:q} --raw {params.raw:q} {params.kind} {params.like}"
         " --out {output:q} --threads {threads} --memory-mb {resources.mem_mb} 2> {log:q}"

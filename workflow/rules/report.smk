@@ -36,17 +36,17 @@ rule report:
         models=collect("<results>/models/{model}/model.json", model=asked.models),
         histories=collect("<results>/models/{model}/history.csv", model=asked.models),
         calibrations=if_validated(
-            collect("<results>/models/{model}/calibration.json", model=asked.models)
+            collect("<results>/models/{model}/calibration.json", model=asked.predictors)
         ),
         scores=collect(
             "<results>/volumes/{volume}/{model}/scores.json",
             volume=asked.scored,
-            model=asked.models,
+            model=asked.predictors,
         ),
         montages=collect(
             "<results>/volumes/{volume}/{model}/montage.jpg",
             volume=asked.volumes,
-            model=asked.models,
+            model=asked.predictors,
         ),
     output:
         index=report(

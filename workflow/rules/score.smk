@@ -4,6 +4,7 @@ rule score:
         labels="<results>/volumes/{volume}/{model}/labels.ome.zarr/zarr.json",
         probabilities="<results>/volumes/{volume}/{model}/probabilities.ome.zarr/zarr.json",
         truth="<results>/volumes/{volume}/truth.ome.zarr/zarr.json",
+        mask=if_masked("<results>/volumes/{volume}/mask.ome.zarr/zarr.json"),
         calibration=if_validated("<results>/models/{model}/calibration.json"),
     output:
         "<results>/volumes/{volume}/{model}/scores.json",
@@ -18,7 +19,8 @@ rule score:
     params:
         config=settings("score"),
         calibration=option("--calibration", "calibration"),
+        mask=option("--mask", "mask"),
     shell:
         "unet-core score --config {params.config:q} --labels {input.labels:q}"
-        " --probabilities {input.probabilities:q} --truth {input.truth:q} {params.calibration}"
+        " --probabilities {input.probabilities:q} --truth {input.truth:q} {params.calibration} {params.mask}"
         " --out {output:q} --threads {threads} --memory-mb {resources.mem_mb} 2> {log:q}"

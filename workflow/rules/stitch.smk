@@ -2,6 +2,7 @@ rule stitch:
     """Probabilities to one id per object over all blocks."""
     input:
         probabilities="<results>/volumes/{volume}/{model}/probabilities.ome.zarr/zarr.json",
+        mask=if_masked("<results>/volumes/{volume}/mask.ome.zarr/zarr.json"),
         calibration=if_validated("<results>/models/{model}/calibration.json"),
     output:
         "<results>/volumes/{volume}/{model}/labels.ome.zarr/zarr.json",
@@ -16,7 +17,8 @@ rule stitch:
     params:
         config=settings("stitch"),
         calibration=option("--calibration", "calibration"),
+        mask=option("--mask", "mask"),
     shell:
         "unet-core stitch --config {params.config:q} --probabilities {input.probabilities:q}"
-        " {params.calibration} --out {output:q} --threads {threads}"
+        " {params.calibration} {params.mask} --out {output:q} --threads {threads}"
         " --memory-mb {resources.mem_mb} 2> {log:q}"

@@ -7,6 +7,8 @@ rule train:
         best="<results>/models/{model}/best.pt",
         model="<results>/models/{model}/model.json",
         history="<results>/models/{model}/history.csv",
+    wildcard_constraints:
+        model="|".join(asked.models),
     log:
         "<logs>/train/{model}.log",
     benchmark:

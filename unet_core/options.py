@@ -1,0 +1,125 @@
+"""`unet-core COMMAND ...`: what each command takes.
+
+`--config` is one JSON mapping: the stage's sections of settings and its version.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def _store(text: str) -> Path:
+    """A store, named by its folder or by the `zarr.json` in it."""
+    path = Path(text)
+    return path.parent if path.name == "zarr.json" else path
+
+
+_SECTIONS = {
+    "convert": "convert, volume, truth",
+    "train": "model, train",
+    "montage": "report, objects",
+    **{stage: f"{stage}, objects" for stage in ("calibrate", "stitch", "score")},
+}
+"""Of the settings, where a stage reads others than its own."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of all commands; what it parses has `command`, the name of one."""
+    whole = argparse.ArgumentParser(prog="unet-core", description=__doc__.split("\n\n")[0])
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def stage(name: str, text: str) -> Any:
+        command = commands.add_parser(name, help=text, description=text)
+        sections = _SECTIONS.get(name, name)
+        told = f"settings {sections} as in config.yaml, as JSON (default: their defaults)"
+        command.add_argument("--config", default="{}", metavar="JSON", help=told)
+        command.add_argument("--out", type=_store, required=True, help="what is written")
+        command.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+        command.add_argument("--gpus", type=int, default=0, help="GPUs (default 0: CPU)")
+        command.add_argument("--memory-mb", type=int, help="memory, MB (default: the machine's)")
+        return command
+
+    text = "Do the files of the volume sheet open, and do they fit each other? Headers only."
+    check = commands.add_parser("check", help=text, description=text)
+    check.add_argument("--sheet", type=Path, default=Path("config/volumes.tsv"))
+    check.add_argument("--data", type=Path, default=Path(), help="folder of relative files")
+    check.add_argument("--only", nargs="*", default=(), metavar="NAME", help="default: all volumes")
+    told = "settings convert and infer: are region and downsample possible? As JSON"
+    check.add_argument("--config", default="{}", metavar="JSON", help=told)
+    check.add_argument("--stores", type=Path, help="folder results/volumes: what is converted")
+
+    convert = stage("convert", "Any raw format to a sharded, multiscale OME-Zarr store.")
+    convert.add_argument(
+        "--raw", required=True, help="file, folder or glob of a series; FILE.h5::DATASET"
+    )
+    what = convert.add_mutually_exclusive_group().add_argument
+    what("--truth", action="store_true", help="the file holds labels, not intensities")
+    what("--mask-of", type=_store, metavar="RAW", help="the file is a mask of this raw store")
+
+    add = stage("weights", "Truth to the target and the border weight map.").add_argument
+    add("--truth", type=_store, required=True, help="store of `unet-core convert --truth`")
+
+    add = stage("augment", "Volumes to a bank of deformed patches.").add_argument
+    add("--raw", type=_store, nargs="+", required=True, help="stores of `unet-core convert`")
+    add("--weights", type=_store, nargs="+", required=True, help="stores of the same volumes")
+    add("--fold", choices=("train", "validation"), required=True, help="validation: not deformed")
+
+    add = stage("train", "Patch bank to checkpoint and history.").add_argument
+    add("--patches", type=_store, required=True, help="bank of `unet-core augment`")
+    add("--validation", type=_store, help="bank that decides which weights are kept")
+
+    add = stage("infer", "Class probabilities of a volume, block by block.").add_argument
+    add("--raw", type=_store, required=True, help="store of `unet-core convert`")
+    add("--mask", type=_store, help="store of `unet-core convert --mask-of`; computed inside only")
+    told = "best.pt of `unet-core train`; of several the mean of the probabilities is taken"
+    add("--checkpoint", type=Path, nargs="+", required=True, help=told)
+    told = "settings infer that decide no voxel, besides --config: tile_px, on_error"
+    add("--running", default="{}", metavar="JSON", help=told)
+
+    add = stage("calibrate", "Choose how objects are made, on validation volumes.").add_argument
+    add("--probabilities", type=_store, nargs="+", required=True, help="of `unet-core infer`")
+    add("--truth", type=_store, nargs="+", required=True, help="stores of the same volumes")
+    told = "a mask that probabilities were computed within; once for each"
+    add("--mask", type=_store, action="append", default=[], help=told)
+
+    add = stage("stitch", "Probabilities to one id per object over all blocks.").add_argument
+    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
+    add("--mask", type=_store, help="that the probabilities were computed within")
+    add("--calibration", type=Path, help="file of `unet-core calibrate`")
+
+    add = stage("score", "Labels and probabilities against truth.").add_argument
+    add("--labels", type=_store, required=True, help="store of `unet-core stitch`")
+    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
+    add("--truth", type=_store, required=True, help="store of `unet-core convert --truth`")
+    add("--mask", type=_store, help="that the probabilities were computed within")
+    add("--calibration", type=Path, help="file of `unet-core calibrate`")
+
+    add = stage("montage", "Sections of a volume as one picture.").add_argument
+    add("--raw", type=_store, required=True, help="store of `unet-core convert`")
+    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
+    add("--labels", type=_store, required=True, help="store of `unet-core stitch`")
+    add("--truth", type=_store, help="store of `unet-core convert --truth`")
+
+    add = stage("report", "The page of a run, from all its results.").add_argument
+    add(
+        "--manifest",
+        required=True,
+        metavar="JSON",
+        help="volumes with their folds, models, ensembles",
+    )
+    add("--results", type=Path, required=True, help="folder of the run")
+
+    text = "What the network of a preset is and costs: parameters, sizes, work."
+    describe = commands.add_parser("describe", help=text, description=text)
+    add = describe.add_argument
+    add("preset", type=Path, metavar="MODEL.yaml", help="such as config/models/paper.yaml")
+    add("--size", type=int, help="voxels per axis of one pass (default: accepted, near 572)")
+    add("--json", action="store_true", help="for programs")
+
+    text = "A synthetic volume with exact truth: raw.tif and truth.tif."
+    phantom = commands.add_parser("phantom", help=text, description=text)
+    add = phantom.add_argument
+    add("--shape", type=int, nargs=3, required=True, metavar=("Z", "Y", "X"), help="voxels")
+    add("--seed", type=int, default=0, help="another seed gives another volume (default 0)")
+    add("--out", type=Path, required=True, help="folder that is written to")
+    return whole
