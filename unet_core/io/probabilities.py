@@ -1,0 +1,158 @@
+"""What a store of `unet-core infer` holds: which class where, and which voxels were computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unet_core.errors import ConfigError, StoreError
+from unet_core.geometry import Box, Zyx
+from unet_core.io.arrays import open_level, read
+from unet_core.io.ngff import attributes_of, content_of
+
+Inside = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """A finished store of probabilities; picklable, opens nothing until it is asked."""
+
+    store: Path
+
+    classes: tuple[int, ...]
+    """Class of each channel."""
+
+    downsample: Zyx
+    """Raw voxels (z, y, x) that one voxel stands for."""
+
+    region: Box | None
+    """Voxels of the store that were asked for; None: all."""
+
+    mask: Path | None
+    """Store of raw's voxels: where it is 0, nothing was computed."""
+
+    failed: tuple[Box, ...]
+    """Voxels of the store that could not be computed."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Every voxel was computed."""
+        return self.region is None and self.mask is None and not self.failed
+
+    def channel(self, number: int) -> int:
+        """The channel of a class.
+
+        Raises
+        ------
+        ConfigError
+            If that class is not stored.
+        """
+        if number not in self.classes:
+            raise ConfigError(
+                f"objects.foreground is class {number}, {self.store} has the classes "
+                f"{', '.join(map(str, self.classes))}; choose one of these, or add {number} to "
+                "infer.classes"
+            )
+        return self.classes.index(number)
+
+    def computed(self, box: Box) -> Inside | None:
+        """Which voxels of a box of the store were computed, (z, y, x); None: all."""
+        if self.is_whole:
+            return None
+        inside = np.ones(box.shape, bool) if self.mask is None else self._masked(box, self.mask)
+        if self.region is not None:
+            asked = np.zeros(box.shape, bool)
+            asked[_within(self.region, box)] = True
+            inside &= asked
+        for failed in self.failed:
+            inside[_within(failed, box)] = False
+        return inside
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What of it counts besides its voxels, for the inputs of who reads it; {} if whole."""
+        if self.is_whole:
+            return {}
+        return {
+            "computed": {
+                "region": None if self.region is None else [self.region.start, self.region.stop],
+                "mask": None if self.mask is None else content_of(self.mask),
+                "failed": [[failed.start, failed.stop] for failed in self.failed],
+            }
+        }
+
+    def _masked(self, box: Box, mask: Path) -> Inside:
+        level = open_level(mask)
+        inside = read(level, spanned(box, self.downsample).clip(level.shape)) != 0
+        return _any_of(inside, self.downsample)
+
+
+def open_probabilities(store: Path, masks: Sequence[Path] = ()) -> Probabilities:
+    """A finished store of `unet-core infer`; of `masks` the one that it was computed within.
+
+    Raises
+    ------
+    StoreError
+        If `store` is no such store, or its mask is not among `masks`.
+    """
+    unet = attributes_of(store)["unet"]
+    shape = open_level(store).shape
+    names = unet.get("channels")
+    if names is None or len(names) != shape[0] or len(shape) != 4:
+        raise StoreError(f"{store} holds no probabilities; make it with `unet-core infer`")
+    z, y, x = unet.get("downsample", (1, 1, 1))
+    region = unet.get("region")
+    return Probabilities(
+        store=store,
+        classes=tuple(int(str(name).removeprefix("class ")) for name in names),
+        downsample=(z, y, x),
+        region=None if region is None else _stored(region, (z, y, x)).clip(shape[-3:]),
+        mask=_mask_of(store, unet.get("mask"), masks),
+        failed=tuple(_box(f["start"], f["stop"]) for f in unet.get("failed", ())),
+    )
+
+
+def spanned(box: Box, downsample: Sequence[int]) -> Box:
+    """Raw voxels that a box of stored voxels stands for; may reach beyond the volume."""
+    start = [a * f for a, f in zip(box.start, downsample, strict=True)]
+    stop = [b * f for b, f in zip(box.stop, downsample, strict=True)]
+    return _box(start, stop)
+
+
+def _stored(region: Sequence[Sequence[int]], downsample: Zyx) -> Box:
+    """Stored voxels that hold any voxel of a region of raw."""
+    pairs = list(zip(region, downsample, strict=True))
+    return _box([a // f for (a, _), f in pairs], [-(-b // f) for (_, b), f in pairs])
+
+
+def _mask_of(store: Path, content: str | None, masks: Sequence[Path]) -> Path | None:
+    if content is None:
+        return None
+    for mask in masks:
+        if content_of(mask) == content:
+            return mask
+    raise StoreError(
+        f"{store} was computed within a mask that is not given (--mask); give the one of its "
+        "volume, or infer again with the mask there is"
+    )
+
+
+def _within(part: Box, box: Box) -> tuple[slice, slice, slice]:
+    return part.intersection(box).relative_to(box.start).slices
+
+
+def _any_of(inside: Inside, downsample: Zyx) -> Inside:
+    """Whether cells of `downsample` voxels hold a voxel inside; the last may be partial."""
+    for axis, factor in enumerate(downsample):
+        if factor > 1:
+            starts = np.arange(0, inside.shape[axis], factor)
+            inside = np.logical_or.reduceat(inside, starts, axis=axis)
+    return inside
+
+
+def _box(start: Sequence[int], stop: Sequence[int]) -> Box:
+    (z0, y0, x0), (z1, y1, x1) = start, stop
+    return Box((z0, y0, x0), (z1, y1, x1))
