@@ -1,7 +1,8 @@
 """What a network consists of and costs: arithmetic on its settings, without torch."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 from unet_core.config.model import UNetConfig
@@ -77,17 +78,41 @@ def convolutions(model: UNetConfig) -> int:
     return sum(1 for _ in layers(model, next(model.input_sizes())))
 
 
-def multiply_adds(model: UNetConfig, size: int) -> int:
-    """Multiplications (each with one addition) of one pass over `size` voxels per axis."""
+def multiply_adds(model: UNetConfig, size: int | Sequence[int]) -> int:
+    """Multiplications (each with one addition) of one pass over an input.
+
+    `size`: voxels per axis, or one number where all axes are alike.
+    """
+    axes = [layers(model, n) for n in _sizes(model, size)]
     return sum(
-        (layer.taps * layer.size) ** model.dimensions * layer.inputs * layer.outputs
-        for layer in layers(model, size)
+        prod(layer.taps * layer.size for layer in same) * same[0].inputs * same[0].outputs
+        for same in zip(*axes, strict=True)
     )
 
 
 def multiply_adds_per_voxel(model: UNetConfig, size: int) -> float:
     """Multiply-adds per output voxel of one pass over `size` voxels per axis."""
     return multiply_adds(model, size) / int(model.output_size(size) ** model.dimensions)
+
+
+def least_multiply_adds(model: UNetConfig) -> float:
+    """Multiply-adds per output voxel of a tile without end: the least there can be."""
+    return sum(
+        float((layer.taps / 2**layer.level) ** model.dimensions) * layer.inputs * layer.outputs
+        for layer in layers(model, next(model.input_sizes()))
+    )
+
+
+def waste(model: UNetConfig, inputs: Iterable[Sequence[int]], *, voxels: int) -> float:
+    """Work spent on `voxels` results, over the least there can be; 1 is perfect.
+
+    `inputs`: sizes (one per axis of the network) of what it is shown for them, run without
+    padding.
+    """
+    valid = replace(model, padding="valid")
+    passes = Counter(tuple(sizes) for sizes in inputs)
+    spent = sum(multiply_adds(valid, sizes) * count for sizes, count in passes.items())
+    return spent / (least_multiply_adds(model) * voxels)
 
 
 def activation_mb(model: UNetConfig, size: int | Sequence[int], *, bytes_per_value: int) -> float:
@@ -97,8 +122,12 @@ def activation_mb(model: UNetConfig, size: int | Sequence[int], *, bytes_per_val
     reached at the finest level, where the skip, the up-sampled map and both side by side are
     alive; weights and the library's workspace come on top.
     """
-    sizes = [size] * model.dimensions if isinstance(size, int) else size
+    sizes = _sizes(model, size)
     loss = 2 * model.convolutions if model.padding == "valid" else 0
     skip = prod(size - loss for size in sizes)
     joined = prod(model.output_size(size) + loss for size in sizes)
     return model.width * bytes_per_value * (skip + 3 * joined) / 1e6
+
+
+def _sizes(model: UNetConfig, size: int | Sequence[int]) -> Sequence[int]:
+    return [size] * model.dimensions if isinstance(size, int) else size
