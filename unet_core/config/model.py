@@ -109,14 +109,15 @@ class UNetConfig:
 
         Read so and run without padding, the network yields the tile and a few voxels per side
         more, to be cropped: the pooling grid then is that of the whole volume seen at once,
-        which is the grid of a zero-padded network too.
+        which is the grid of a zero-padded network too. A voxel this far from such a tile changes
+        its result, one farther away does not.
         """
         beyond = self.convolutions + (1 if self.up == "bilinear" else 0)
         return self.valid_halo_px + beyond % self.stride_px
 
     @property
     def halo_px(self) -> int:
-        """Voxels per side that a tile's result depends on.
+        """Voxels per side that a pass with the network's own padding needs around what is kept.
 
         valid: what the network loses. same: the least multiple of stride_px at which tiles on
         multiples of stride_px agree exactly with the whole volume.
@@ -126,8 +127,16 @@ class UNetConfig:
         return -(-self.tile_halo_px // self.stride_px) * self.stride_px
 
     @property
+    def reach_px(self) -> int:
+        """Nothing farther away than this many voxels per axis changes the result of a voxel.
+
+        From ``valid_halo_px`` to this, by where on the pooling grid the voxel lies.
+        """
+        return self.valid_halo_px + self.stride_px - 1
+
+    @property
     def is_local(self) -> bool:
-        """Nothing beyond halo_px changes a result; not so where the tile's mean enters."""
+        """Nothing beyond reach_px changes a result; not so where the tile's mean enters."""
         return self.norm in ("none", "batch")
 
     def input_sizes(self) -> Iterator[int]:
