@@ -64,6 +64,15 @@ def test_other_settings_or_inputs_start_anew(tmp_path: Path) -> None:
     assert not (store / "stray").exists()
 
 
+def test_a_store_may_be_a_link_to_a_folder_on_another_disk(tmp_path: Path) -> None:
+    store, elsewhere = tmp_path / "x.ome.zarr", tmp_path / "elsewhere"
+    store.symlink_to(elsewhere)
+    for codec in ("zstd", "lz4"):  # the second one removes what the first has made
+        assert build(store, codec=codec) == ["a", "b", "c", "d"]
+        assert store.is_symlink()
+        assert (elsewhere / "zarr.json").exists()
+
+
 @pytest.mark.parametrize("torn", range(2, 60, 7))
 def test_a_torn_last_line_costs_its_block_only_twice_in_a_row(tmp_path: Path, torn: int) -> None:
     store = tmp_path / "x.ome.zarr"

@@ -216,7 +216,12 @@ def _append(ledger: FileIO, line: bytes) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a store; its marker first, so that what is left after a kill is never taken whole."""
+    """Remove a store; its marker first, so that what is left after a kill is never taken whole.
+
+    A link to a folder elsewhere, on a larger disk, stays.
+    """
     (folder / "zarr.json").unlink(missing_ok=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        shutil.rmtree(folder.resolve())
+    if folder.is_symlink():
+        folder.resolve().mkdir(parents=True, exist_ok=True)
