@@ -7,6 +7,7 @@ from typing import Any
 
 from unet_core.errors import StoreError
 from unet_core.io.atomic import write_json
+from unet_core.io.remote import Location
 
 _KINDS = {"c": "channel", "z": "space", "y": "space", "x": "space"}
 
@@ -62,7 +63,7 @@ def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
     )
 
 
-def attributes_of(store: Path) -> dict[str, Any]:
+def attributes_of(store: Location) -> dict[str, Any]:
     """Attributes of a finished store: ``ome``, ``unet``, ``provenance``.
 
     Raises
@@ -71,9 +72,13 @@ def attributes_of(store: Path) -> dict[str, Any]:
         If the store is absent, unfinished or not ours.
     """
     try:
-        attributes = json.loads((store / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        attributes = json.loads(_metadata(store))["attributes"]
     except FileNotFoundError:
-        state = "is not finished" if store.exists() else "does not exist"
+        state = "does not exist"
+        if not isinstance(store, Path):
+            state = "does not exist or is not finished"
+        elif store.exists():
+            state = "is not finished"
         raise StoreError(f"{store} {state}; run the stage that makes it to its end") from None
     except (json.JSONDecodeError, KeyError, TypeError):
         raise StoreError(
@@ -85,14 +90,31 @@ def attributes_of(store: Path) -> dict[str, Any]:
     return attributes
 
 
-def content_of(store: Path) -> str:
+def content_of(store: Location) -> str:
     """Digest of a finished store's voxels, as recorded when it was made."""
     content: str = attributes_of(store)["provenance"]["content"]
     return content
 
 
-def voxel_size_of(store: Path) -> tuple[float, float, float]:
+def voxel_size_of(store: Location) -> tuple[float, float, float]:
     """Edge lengths (z, y, x) of a voxel of level 0, nanometres."""
     dataset = attributes_of(store)["ome"]["multiscales"][0]["datasets"][0]
     z, y, x = dataset["coordinateTransformations"][0]["scale"][-3:]
     return z, y, x
+
+
+def factors_of(store: Path) -> list[tuple[int, int, int]]:
+    """Per level of a finished store, how many voxels of level 0 one of its voxels spans."""
+    datasets = attributes_of(store)["ome"]["multiscales"][0]["datasets"]
+    sizes = [dataset["coordinateTransformations"][0]["scale"][-3:] for dataset in datasets]
+    found = []
+    for size in sizes:
+        z, y, x = (round(edge / whole) for edge, whole in zip(size, sizes[0], strict=True))
+        found.append((z, y, x))
+    return found
+
+
+def _metadata(store: Location) -> str:
+    if isinstance(store, Path):
+        return (store / "zarr.json").read_text(encoding="utf-8")
+    return store.text("zarr.json")

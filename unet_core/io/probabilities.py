@@ -25,14 +25,20 @@ class Probabilities:
     classes: tuple[int, ...]
     """Class of each channel."""
 
+    total: int
+    """Classes of the network, class 0 included."""
+
     downsample: Zyx
     """Raw voxels (z, y, x) that one voxel stands for."""
 
     region: Box | None
     """Voxels of the store that were asked for; None: all."""
 
+    masked: str | None
+    """Content of the mask (of raw's voxels) outside of which nothing was computed."""
+
     mask: Path | None
-    """Store of raw's voxels: where it is 0, nothing was computed."""
+    """Its store, where it was given."""
 
     failed: tuple[Box, ...]
     """Voxels of the store that could not be computed."""
@@ -40,7 +46,7 @@ class Probabilities:
     @property
     def is_whole(self) -> bool:
         """Every voxel was computed."""
-        return self.region is None and self.mask is None and not self.failed
+        return self.region is None and self.masked is None and not self.failed
 
     def channel(self, number: int) -> int:
         """The channel of a class.
@@ -58,11 +64,17 @@ class Probabilities:
             )
         return self.classes.index(number)
 
+    @property
+    def ranked(self) -> list[int] | None:
+        """Channels of classes 1, 2, …, class 0 being the rest to 1; None: not all are stored."""
+        every = range(1, self.total)
+        return [*map(self.channel, every)] if set(every) <= set(self.classes) else None
+
     def computed(self, box: Box) -> Inside | None:
         """Which voxels of a box of the store were computed, (z, y, x); None: all."""
         if self.is_whole:
             return None
-        inside = np.ones(box.shape, bool) if self.mask is None else self._masked(box, self.mask)
+        inside = self._unmasked(box)
         if self.region is not None:
             asked = np.zeros(box.shape, bool)
             asked[_within(self.region, box)] = True
@@ -73,19 +85,32 @@ class Probabilities:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What of it counts besides its voxels, for the inputs of who reads it; {} if whole."""
+        """What of it counts besides its voxels, for the inputs of who reads it; {} if whole.
+
+        Raises
+        ------
+        StoreError
+            If its mask was not given.
+        """
         if self.is_whole:
             return {}
+        if self.masked is not None and self.mask is None:
+            raise StoreError(
+                f"{self.store} was computed within a mask that is not given (--mask); give the "
+                "one of its volume, or infer again with the mask there is now"
+            )
         return {
             "computed": {
                 "region": None if self.region is None else [self.region.start, self.region.stop],
-                "mask": None if self.mask is None else content_of(self.mask),
+                "mask": self.masked,
                 "failed": [[failed.start, failed.stop] for failed in self.failed],
             }
         }
 
-    def _masked(self, box: Box, mask: Path) -> Inside:
-        level = open_level(mask)
+    def _unmasked(self, box: Box) -> Inside:
+        if self.mask is None:
+            return np.ones(box.shape, bool)
+        level = open_level(self.mask)
         inside = read(level, spanned(box, self.downsample).clip(level.shape)) != 0
         return _any_of(inside, self.downsample)
 
@@ -96,21 +121,23 @@ def open_probabilities(store: Path, masks: Sequence[Path] = ()) -> Probabilities
     Raises
     ------
     StoreError
-        If `store` is no such store, or its mask is not among `masks`.
+        If `store` is no such store.
     """
     unet = attributes_of(store)["unet"]
     shape = open_level(store).shape
     names = unet.get("channels")
-    if names is None or len(names) != shape[0] or len(shape) != 4:
+    if names is None or len(shape) != 4 or len(names) != shape[0]:
         raise StoreError(f"{store} holds no probabilities; make it with `unet-core infer`")
     z, y, x = unet.get("downsample", (1, 1, 1))
-    region = unet.get("region")
+    region, masked = unet.get("region"), unet.get("mask")
     return Probabilities(
         store=store,
         classes=tuple(int(str(name).removeprefix("class ")) for name in names),
+        total=int(unet["classes"]),
         downsample=(z, y, x),
         region=None if region is None else _stored(region, (z, y, x)).clip(shape[-3:]),
-        mask=_mask_of(store, unet.get("mask"), masks),
+        masked=masked,
+        mask=next((mask for mask in masks if content_of(mask) == masked), None),
         failed=tuple(_box(f["start"], f["stop"]) for f in unet.get("failed", ())),
     )
 
@@ -126,18 +153,6 @@ def _stored(region: Sequence[Sequence[int]], downsample: Zyx) -> Box:
     """Stored voxels that hold any voxel of a region of raw."""
     pairs = list(zip(region, downsample, strict=True))
     return _box([a // f for (a, _), f in pairs], [-(-b // f) for (_, b), f in pairs])
-
-
-def _mask_of(store: Path, content: str | None, masks: Sequence[Path]) -> Path | None:
-    if content is None:
-        return None
-    for mask in masks:
-        if content_of(mask) == content:
-            return mask
-    raise StoreError(
-        f"{store} was computed within a mask that is not given (--mask); give the one of its "
-        "volume, or infer again with the mask there is"
-    )
 
 
 def _within(part: Box, box: Box) -> tuple[slice, slice, slice]:

@@ -10,7 +10,7 @@ from unet_core.ops.union import IdArray, IntArray
 
 @njit(cache=True)
 def _lowest(heights: HeightArray, z: int, y: int, x: int, in_depth: bool) -> tuple[int, int, int]:
-    """Step (z, y, x) to the lowest of a voxel and its neighbours."""
+    """Step (z, y, x) to the lowest of a voxel, which is not OUTSIDE, and its neighbours."""
     # In C order, with <: of equally low voxels the one with the smallest index wins.
     low, step = np.int64(TOP + 1), (0, 0, 0)
     if in_depth and z > 0:
@@ -34,7 +34,10 @@ def _lowest(heights: HeightArray, z: int, y: int, x: int, in_depth: bool) -> tup
 def drain(
     heights: HeightArray, start: Zyx, stop: Zyx, origin: Zyx, shape: Zyx, in_depth: bool
 ) -> tuple[IdArray, IntArray, IntArray, HeightArray, IntArray]:
-    """Fragments of the voxels ``start..stop`` of `heights`, whose first voxel is at `origin`."""
+    """Fragments of the voxels ``start..stop`` of `heights`, whose first voxel is at `origin`.
+
+    Voxels that are OUTSIDE are in none: nothing drains there, for all others are lower.
+    """
     depth, height, width = stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]
     parent = np.arange(depth * height * width)
     leaves = np.full(parent.size, -1, np.int64)
@@ -42,6 +45,10 @@ def drain(
     for z in range(start[0], stop[0]):
         for y in range(start[1], stop[1]):
             for x in range(start[2], stop[2]):
+                if heights[z, y, x] > TOP:
+                    parent[here] = -1
+                    here += 1
+                    continue
                 dz, dy, dx = _lowest(heights, z, y, x, in_depth)
                 nz, ny, nx = z + dz, y + dy, x + dx
                 inside = start[0] <= nz < stop[0]
@@ -63,23 +70,29 @@ def drain(
             row = ((z + origin[0]) * shape[1] + y + origin[1]) * shape[2] + origin[2]
             for x in range(start[2], stop[2]):
                 fragment = np.int64(labels[here]) - 1
-                size[fragment] += 1
-                if first[fragment] < 0:
-                    first[fragment] = row + x
-                if parent[here] == here:
-                    lowest[fragment] = heights[z, y, x]
-                    outlet[fragment] = leaves[here]
+                if fragment >= 0:
+                    size[fragment] += 1
+                    if first[fragment] < 0:
+                        first[fragment] = row + x
+                    if parent[here] == here:
+                        lowest[fragment] = heights[z, y, x]
+                        outlet[fragment] = leaves[here]
                 here += 1
     return labels.reshape((depth, height, width)), first, size, lowest, outlet
 
 
 @njit(cache=True)
 def _number(parent: IntArray) -> tuple[IdArray, int]:
-    """Number trees from 1 in the order of their first members; `parent` then holds the roots."""
+    """Number trees from 1 in the order of their first members; `parent` then holds the roots.
+
+    Members of no tree have parent -1 and number 0.
+    """
     labels = np.zeros(parent.size, np.uint32)
     of_root = np.zeros(parent.size, np.uint32)
     count = 0
     for i in range(parent.size):
+        if parent[i] < 0:
+            continue
         root = i
         while parent[root] != root:
             root = parent[root]
@@ -113,7 +126,7 @@ def crossed(
                 for y in range(height - dy):
                     for x in range(width - dx):
                         a, b = labels[z, y, x], labels[z + dz, y + dy, x + dx]
-                        if a == b:
+                        if a == b or a == 0 or b == 0:
                             continue
                         low = np.int64(min(a, b)) - 1
                         if writing:

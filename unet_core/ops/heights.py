@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import ceil
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +11,16 @@ from scipy.ndimage import correlate1d
 from unet_core.config.result import Scope
 from unet_core.geometry import Zyx
 
-HeightArray = npt.NDArray[np.uint16]
+HeightArray = npt.NDArray[np.integer[Any]]
+"""uint16, or int32 where some voxels are OUTSIDE."""
+
 ProbabilityArray = npt.NDArray[np.uint8] | npt.NDArray[np.floating]
 
 TOP = 65535
 """Height of probability 0; probability 1 is 0. 257 steps per step of a stored uint8."""
+
+OUTSIDE = TOP + 1
+"""Height of voxels that belong to no object and part those beside them."""
 
 _ONE = 4096
 """Sum of the smoothing weights along an axis; three axes of it times TOP stay below 2**53."""
@@ -33,6 +39,13 @@ def heights_of(probability: ProbabilityArray) -> HeightArray:
         return exactly
     wanted = np.rint(TOP * (1 - probability.astype(np.float64)))
     return np.clip(wanted, 0, TOP).astype(np.uint16)
+
+
+def fenced(heights: HeightArray, inside: npt.NDArray[np.bool_] | None) -> HeightArray:
+    """The same heights, OUTSIDE where `inside` is False; None: nowhere."""
+    if inside is None:
+        return heights
+    return np.where(inside, heights.astype(np.int32), np.int32(OUTSIDE))
 
 
 def depth_steps(depth: float) -> int:

@@ -53,7 +53,7 @@ def fragments_of(
 
     Parameters
     ----------
-    heights : (z, y, x) uint16
+    heights : (z, y, x) uint16, or int32 where some are OUTSIDE
         Of `box`: the block and one voxel around it, as far as the volume goes (`seen_by`).
     core
         The block.
@@ -65,7 +65,7 @@ def fragments_of(
     Returns
     -------
     (z, y, x) uint32, Fragments
-        Fragment of every voxel of `core`, from 1.
+        Fragment of every voxel of `core`, from 1; 0 where it is OUTSIDE.
     """
     inner = core.relative_to(box.start)
     labels, first, size, lowest, outlet = drain(
@@ -109,8 +109,9 @@ def crossings(
 
     All arrays are (a, b): fragments and heights on the two sides of the face.
     """
-    keys = ((one.astype(np.int64) << 32) | other).ravel()
-    heights = np.maximum(height_one, height_other).ravel()
+    both = (one > 0) & (other > 0)
+    keys = (one[both].astype(np.int64) << 32) | other[both]
+    heights = np.maximum(height_one[both], height_other[both])
     order = np.lexsort((heights, keys))
     keys, start = np.unique(keys[order], return_index=True)
     pairs = np.stack([keys >> 32, keys & (2**32 - 1)], axis=1) - 1
@@ -167,13 +168,13 @@ def watershed(
 
     Parameters
     ----------
-    heights : (z, y, x) uint16
+    heights : (z, y, x) uint16, or int32 where some are OUTSIDE
         Low inside objects.
     """
     labels, fragments = whole_fragments(heights, scope)
     none = np.zeros((0, 2), np.int64)
     objects, count = merge_fragments(fragments, none, depth=depth, min_size=min_size)
-    return objects[labels - 1], count
+    return np.append(np.uint64(0), objects)[labels], count
 
 
 def whole_fragments(heights: HeightArray, scope: Scope) -> tuple[IdArray, Fragments]:

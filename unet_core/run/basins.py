@@ -64,7 +64,8 @@ def label_watershed(
     Parameters
     ----------
     heights_of
-        Picklable; heights of a box, low inside objects, the same in every box. Called twice.
+        Picklable; heights of a box, low inside objects, the same in every box; what is OUTSIDE is
+        in no object. Called twice.
     write
         Picklable; puts the labels of a block on disk.
     shape, shard

@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_core.config import CalibrateConfig, ObjectsConfig, Resources, canonical
-from unet_core.errors import ConfigError, PlanError, StoreError
+from unet_core.errors import PlanError, StoreError
 from unet_core.geometry import IGNORED_ID, Box, Zyx
 from unet_core.io.arrays import open_level, read, read_mirrored
 from unet_core.io.atomic import write_json
 from unet_core.io.calibration import FORMAT
 from unet_core.io.ledger import building
-from unet_core.io.ngff import attributes_of, content_of, voxel_size_of
+from unet_core.io.ngff import content_of, voxel_size_of
+from unet_core.io.probabilities import Probabilities, open_probabilities
+from unet_core.io.truth import Truth, open_truth
 from unet_core.metrics.contingency import contingency
 from unet_core.metrics.isbi import VARIANT, truth_objects
 from unet_core.metrics.rand import RandSums, RandVariant, rand_scores, rand_sums
@@ -26,6 +28,7 @@ from unet_core.metrics.thinning import grow_labels
 from unet_core.ops.components import inside, label_block, label_whole
 from unet_core.ops.heights import (
     depth_steps,
+    fenced,
     heights_of,
     smooth,
     smoothing_reach,
@@ -68,6 +71,7 @@ def calibrate_objects(
     truth: Sequence[Path],
     out: Path,
     resources: Resources,
+    masks: Sequence[Path] = (),
 ) -> None:
     """Write to the JSON file `out` how every candidate did, and which did best.
 
@@ -78,32 +82,34 @@ def calibrate_objects(
     Parameters
     ----------
     probabilities, truth
-        Stores of the same volumes in the same order.
+        Stores of the same volumes in the same order. Voxels without probability count for nothing.
+    masks
+        Those that probabilities were computed within, in any order.
 
     Raises
     ------
     StoreError
-        If stores do not fit each other or no truth holds any object.
+        If stores do not fit each other, a mask is missing or no truth holds any object.
     ConfigError
         If objects.foreground is a class that the probabilities do not have.
     PlanError
         If objects.scope is volume and a volume does not fit the memory.
     """
-    kinds = _checked(probabilities, truth, objects)
+    pairs = _checked(probabilities, truth, masks, objects)
     candidates = candidates_of(config)
     made_from = {
         "probabilities": [content_of(store) for store in probabilities],
         "truth": [content_of(store) for store in truth],
-        "kinds": kinds,
+        "kinds": [known.kind for _, known in pairs],
         "voxel_size_nm": [list(voxel_size_of(store)) for store in probabilities],
     }
+    if any(source.facts for source, _ in pairs):
+        made_from["computed"] = [source.facts for source, _ in pairs]
     settings = {"calibrate": config, "objects": objects}
-    parts = _parts([_shape_of(store) for store in truth], candidates, objects, resources)
+    parts = _parts([known.shape for _, known in pairs], candidates, objects, resources)
     score = partial(
         score_part,
-        probabilities=probabilities,
-        truth=truth,
-        kinds=kinds,
+        pairs=pairs,
         candidates=candidates,
         objects=objects,
         measure=config.measure,
@@ -137,9 +143,7 @@ def candidates_of(config: CalibrateConfig) -> list[Candidate]:
 def score_part(
     part: Part,
     *,
-    probabilities: Sequence[Path],
-    truth: Sequence[Path],
-    kinds: Sequence[str],
+    pairs: Sequence[tuple[Probabilities, Truth]],
     candidates: Sequence[Candidate],
     objects: ObjectsConfig,
     measure: str,
@@ -149,14 +153,18 @@ def score_part(
     V_rand: F of every section that has truth. adapted_rand: one mapping of the sums it is a ratio
     of, per section or per volume.
     """
-    ids = _truth_ids(read(open_level(truth[part.volume]), part.box), kinds[part.volume], objects)
+    source, truth = pairs[part.volume]
+    computed = source.computed(part.box)
+    ids = _truth_ids(read(truth.open(), part.box), truth.kind, objects)
+    if computed is not None:
+        ids = np.where(computed, ids, np.uint32(IGNORED_ID))
     per_section = measure == "v_rand" or objects.scope == "section"
     if per_section:
         ids = np.stack([truth_objects(section) for section in ids])
     wanted = [candidates[n] for n in part.candidates]
     note: list[list[Any]] = []
     previous: npt.NDArray[Any] | None = None
-    for labels in _labels(probabilities[part.volume], part.box, wanted, objects):
+    for labels in _labels(source, part.box, wanted, objects, computed):
         if previous is not None and np.array_equal(labels, previous):
             note.append(note[-1])  # thresholds between two stored values, depths without a basin
             continue
@@ -164,28 +172,33 @@ def score_part(
         if measure == "v_rand":
             note.append(_v_rand(ids, labels))
         else:
-            pairs = zip(ids, labels, strict=True) if per_section else [(ids, labels)]
-            sums = [rand_sums(contingency(t, found), _OBJECT_VARIANT) for t, found in pairs]
+            both = zip(ids, labels, strict=True) if per_section else [(ids, labels)]
+            sums = [rand_sums(contingency(t, found), _OBJECT_VARIANT) for t, found in both]
             note.append([vars(one) for one in sums])
     return Done(None, note=note)
 
 
 def _labels(
-    store: Path, box: Box, candidates: Sequence[Candidate], objects: ObjectsConfig
+    source: Probabilities,
+    box: Box,
+    candidates: Sequence[Candidate],
+    objects: ObjectsConfig,
+    computed: npt.NDArray[np.bool_] | None,
 ) -> Iterator[Labels]:
-    """Objects of a box by each candidate."""
-    level, channel = open_level(store), objects.foreground - 1
+    """Objects of a box by each candidate; none where nothing was computed."""
+    level, channel = open_level(source.store), source.channel(objects.foreground)
     stored = np.asarray(level[(channel, *box.slices)])
     fragments_at: tuple[float, Any] | None = None
     for how in candidates:
         if how["method"] == "threshold":
             mask = inside(stored, how["threshold"])
+            mask = mask if computed is None else mask & computed
             yield label_whole(mask, objects.scope, objects.min_size_vx)[0]
             continue
         if fragments_at is None or fragments_at[0] != how["smoothing_px"]:
-            sd = smoothing_sd(how["smoothing_px"], voxel_size_of(store), objects.scope)
+            sd = smoothing_sd(how["smoothing_px"], voxel_size_of(source.store), objects.scope)
             around = read_mirrored(level, box.grow(smoothing_reach(sd)))[channel]
-            heights = smooth(heights_of(around), sd)
+            heights = fenced(smooth(heights_of(around), sd), computed)
             fragments_at = how["smoothing_px"], whole_fragments(heights, objects.scope)
         labels, fragments = fragments_at[1]
         of_fragment, _ = merge_fragments(
@@ -194,7 +207,7 @@ def _labels(
             depth=depth_steps(how["depth"]),
             min_size=objects.min_size_vx,
         )
-        yield of_fragment[labels - 1]
+        yield np.append(np.uint64(0), of_fragment)[labels]
 
 
 def _v_rand(ids: npt.NDArray[np.uint32], labels: Labels) -> list[float]:
@@ -310,37 +323,27 @@ def _best(scored: Sequence[Candidate]) -> Candidate:
 
 
 def _checked(
-    probabilities: Sequence[Path], truth: Sequence[Path], objects: ObjectsConfig
-) -> list[str]:
-    """Kinds of the truths, once each is seen to fit its probabilities."""
+    probabilities: Sequence[Path],
+    truth: Sequence[Path],
+    masks: Sequence[Path],
+    objects: ObjectsConfig,
+) -> list[tuple[Probabilities, Truth]]:
+    """The stores of each volume, seen to fit each other."""
     if len(probabilities) != len(truth) or not truth:
         raise StoreError(
             f"{len(probabilities)} stores of probabilities and {len(truth)} of truth; give one "
             "of each for every validation volume, in the same order"
         )
-    kinds = []
+    pairs = []
     for made, known in zip(probabilities, truth, strict=True):
-        kind = attributes_of(known)["unet"].get("truth", {}).get("kind")
-        if kind not in ("instances", "binary", "semantic"):
-            raise StoreError(
-                f"{known} is no truth store (kind {kind!r}); make it with `unet-core convert "
-                "--truth`"
-            )
+        source = open_probabilities(made, masks)
+        source.channel(objects.foreground)
+        level = open_truth(known, downsample=source.downsample)
         shape = open_level(made).shape
-        if shape[-3:] != open_level(known).shape or len(shape) != 4:
+        if shape[-3:] != level.shape:
             raise StoreError(
-                f"{made} has shape {shape} and {known} {open_level(known).shape}; both must hold "
-                "the same voxels, (c, z, y, x) and (z, y, x): make them from the same volume"
+                f"{made} has shape {shape} and {known} {level.shape}; both must hold the same "
+                "voxels, (c, z, y, x) and (z, y, x): make them from the same volume"
             )
-        if objects.foreground > shape[0]:
-            raise ConfigError(
-                f"objects.foreground is class {objects.foreground}, {made} has classes 1 to "
-                f"{shape[0]}; choose one of these"
-            )
-        kinds.append(str(kind))
-    return kinds
-
-
-def _shape_of(store: Path) -> Zyx:
-    z, y, x = open_level(store).shape
-    return z, y, x
+        pairs.append((source, level))
+    return pairs

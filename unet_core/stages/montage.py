@@ -1,15 +1,18 @@
 """The picture of one volume: sections as raw, probability, objects, and errors against truth."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 from PIL import Image
 
 from unet_core.config import ObjectsConfig, ReportConfig
 from unet_core.figures import overlay
-from unet_core.geometry import Box
+from unet_core.geometry import Box, Zyx
 from unet_core.io.arrays import open_level, read
 from unet_core.io.atomic import replacing
 from unet_core.io.ngff import attributes_of
+from unet_core.io.probabilities import open_probabilities, spanned
 
 
 def draw_montage(
@@ -22,22 +25,26 @@ def draw_montage(
     truth: Path | None,
     out: Path,
 ) -> None:
-    """Write a JPEG of `config.sections` sections of a volume, at full resolution.
+    """Write a JPEG of `config.sections` sections of a volume, voxel by voxel as predicted.
 
-    Of sections wider than `config.width_px` the middle is shown. Columns: raw, probability of the
-    foreground class, objects over raw, and with truth the borders missed, surplus and found.
+    Of a region that was computed alone, and of sections wider than `config.width_px`, the middle
+    is shown. Columns: raw, probability of the foreground class, objects over raw, and with truth
+    the borders missed, surplus and found. Of raw and truth the first of the voxels that are
+    predicted as one are shown.
     """
+    source = open_probabilities(probabilities)
+    channel, step = source.channel(objects.foreground), source.downsample
     statistics = attributes_of(raw)["unet"]["statistics"][0]
     low, high = statistics["percentiles"][5], statistics["percentiles"][995]
-    level = open_level(raw)
-    shape = level.shape[-3:]
-    count = min(config.sections, shape[0])
-    chosen = [int((n + 0.5) * shape[0] / count) for n in range(count)]
+    z, y, x = open_level(labels).shape
+    shown = source.region or Box((0, 0, 0), (z, y, x))
+    count = min(config.sections, shown.shape[0])
+    chosen = [shown.start[0] + int((n + 0.5) * shown.shape[0] / count) for n in range(count)]
     rows = []
-    for z in chosen:
-        box = _middle(z, shape, config.width_px)
-        grey = overlay.grey(read(level, box)[0, 0], low=low, high=high)
-        stored = read(open_level(probabilities), box)[objects.foreground - 1, 0]
+    for section in chosen:
+        box = _middle(section, shown, config.width_px)
+        grey = overlay.grey(_coarse(raw, box, step)[0, 0], low=low, high=high)
+        stored = read(open_level(probabilities), box)[channel, 0]
         ids = read(open_level(labels), box)[0]
         row = {
             "raw": grey,
@@ -45,16 +52,26 @@ def draw_montage(
             "objects": overlay.blended(grey, overlay.colours(ids), 0.45),
         }
         if truth is not None:
-            annotated = read(open_level(truth), box)[0]
+            annotated = _coarse(truth, box, step)[0]
             row["truth"] = overlay.blended(grey, overlay.colours(annotated), 0.45)
             row["missed red, surplus blue"] = overlay.error_picture(grey, ids, annotated)
         rows.append(row)
-    picture = overlay.montage(rows, [f"section {z}" for z in chosen])
+    names = [f"section {section * step[0]}" for section in chosen]
+    picture = overlay.montage(rows, names)
     with replacing(out) as partial:
         Image.fromarray(picture).save(partial, "JPEG", quality=75)
 
 
-def _middle(z: int, shape: tuple[int, ...], width_px: int) -> Box:
-    y0, x0 = (max(0, (n - width_px) // 2) for n in shape[1:])
-    y1, x1 = (min(n, a + width_px) for n, a in zip(shape[1:], (y0, x0), strict=True))
-    return Box((z, y0, x0), (z + 1, y1, x1))
+def _coarse(store: Path, box: Box, step: Zyx) -> npt.NDArray[Any]:
+    """The first voxel of each of those that a box of predicted voxels spans."""
+    level = open_level(store)
+    voxels = read(level, spanned(box, step).clip(level.shape[-3:]))
+    z, y, x = step
+    return voxels[..., ::z, ::y, ::x]
+
+
+def _middle(section: int, shown: Box, width_px: int) -> Box:
+    """The middle of a section of a box, at most `width_px` wide and high."""
+    (_, y0, x0), (_, height, width) = shown.start, shown.shape
+    y0, x0 = y0 + max(0, (height - width_px) // 2), x0 + max(0, (width - width_px) // 2)
+    return Box((section, y0, x0), (section + 1, y0 + width_px, x0 + width_px)).intersection(shown)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_core.config import ObjectsConfig, Resources, ScoreConfig, canonical
-from unet_core.errors import ConfigError, StoreError
+from unet_core.errors import StoreError
 from unet_core.geometry import IGNORED_ID, Block, Box, blocks
 from unet_core.io.arrays import (
     chunk_of,
@@ -23,7 +23,9 @@ from unet_core.io.arrays import (
 from unet_core.io.atomic import write_json
 from unet_core.io.calibration import read_threshold
 from unet_core.io.ledger import Build, building
-from unet_core.io.ngff import attributes_of, content_of
+from unet_core.io.ngff import content_of
+from unet_core.io.probabilities import Probabilities, open_probabilities
+from unet_core.io.truth import Truth, open_truth
 from unet_core.metrics.contingency import Table, contingency
 from unet_core.metrics.contingency import added as added_tables
 from unet_core.metrics.isbi import isbi_counts, threshold_grid, truth_objects
@@ -57,25 +59,33 @@ def score_volume(
     calibration: Path | None,
     out: Path,
     resources: Resources,
+    mask: Path | None = None,
 ) -> None:
     """Write the scores of one volume, and the counts they are ratios of, to the JSON file `out`.
+
+    Voxels that were not computed (region, mask, failed blocks) count for nothing.
 
     Raises
     ------
     StoreError
-        If the stores do not hold the same voxels, or `truth` is no truth store.
+        If the stores do not hold the same voxels, `truth` is no truth store, or the probabilities
+        were computed within a mask that is not `mask`.
     ConfigError
         If objects.foreground is a class that the probabilities do not have.
     """
-    kind = _checked(labels, probabilities, truth, objects)
+    source = open_probabilities(probabilities, [mask] if mask else [])
+    source.channel(objects.foreground)
+    known = open_truth(truth, downsample=source.downsample)
+    _check_shapes(labels, source, known)
     threshold = None if calibration is None else read_threshold(calibration)
     made_from = {
         "labels": content_of(labels),
         "probabilities": content_of(probabilities),
         "truth": content_of(truth),
-        "cut": cut_of(open_level(truth)),
-        "kind": kind,
+        "cut": cut_of(known.open()),
+        "kind": known.kind,
         "calibrated_threshold": threshold,
+        **source.facts,
     }
     settings = {"score": config, "objects": objects}
     out.unlink(missing_ok=True)
@@ -83,25 +93,24 @@ def score_volume(
     with building(work, stage="score", settings=settings, inputs=made_from) as build:
         told = _settings(config, objects, threshold)
         with Crew(resources) as crew:
-            ids = _truth_ids(crew, build, truth, kind, objects)
+            ids = _truth_ids(crew, build, known, objects)
             count = partial(
                 count_sections,
                 labels=labels,
-                probabilities=probabilities,
-                truth=truth,
+                source=source,
+                truth=known,
                 ids=ids,
-                kind=kind,
                 settings=told,
                 scratch=build.scratch,
             )
-            plan = _plan(truth)
+            plan = _plan(known)
             need_mb = _need_mb(plan, probabilities)
             notes = crew.run(build, "score", count, plan, need_mb=need_mb)
         counts = added(section for note in notes for section in note)
         if objects.scope == "volume":
             table = added_tables(_load(build.scratch, block) for block in plan)
             counts["objects"] = object_counts(table, config.iou_thresholds)
-        _write(out, kind, told, counts, build)
+        _write(out, known.kind, told, counts, build)
         build.discard()
 
 
@@ -109,26 +118,27 @@ def count_sections(
     block: Block,
     *,
     labels: Path,
-    probabilities: Path,
-    truth: Path,
+    source: Probabilities,
+    truth: Truth,
     ids: Path | None,
-    kind: str,
     settings: Mapping[str, Any],
     scratch: Path,
 ) -> Done:
     """Count what the scores need of some sections; the note is a list of counts, one each."""
-    truths, founds = read(open_level(truth), block.write), read(open_level(labels), block.write)
-    level, foreground = open_level(probabilities), settings["foreground"]
-    channels = slice(None) if kind == "semantic" else slice(foreground - 1, foreground)
-    values = np.asarray(level[(channels, *block.write.slices)])
-    chosen = values[foreground - 1] if kind == "semantic" else values[0]
+    truths, founds = read(truth.open(), block.write), read(open_level(labels), block.write)
+    if (computed := source.computed(block.write)) is not None:
+        truths = np.where(computed, truths, np.uint32(IGNORED_ID))
+    level, foreground = open_level(source.store), settings["foreground"]
+    ranked = source.ranked if truth.kind == "semantic" else None
+    chosen = np.asarray(level[(source.channel(foreground), *block.write.slices)])
+    values = None if ranked is None else np.asarray(level[(slice(None), *block.write.slices)])
     notes = []
     for z, (truth_section, labels_section) in enumerate(zip(truths, founds, strict=True)):
         counts = _count_section(
-            _inside(truth_section, kind, foreground), labels_section, chosen[z], settings
+            _inside(truth_section, truth.kind, foreground), labels_section, chosen[z], settings
         )
-        if kind == "semantic":
-            counts["classes"] = _count_classes(truth_section, values[:, z])
+        if values is not None:
+            counts["classes"] = _count_classes(truth_section, values[ranked, z])
         notes.append(counts)
     if settings["scope"] == "volume":
         _save(scratch, block, contingency(_volume_ids(block, ids, truths), founds))
@@ -184,29 +194,26 @@ def _inside(truth: Ids, kind: str, foreground: int) -> Ids:
     return np.where((truth == foreground) | (truth == IGNORED_ID), truth, 0).astype(np.uint32)
 
 
-def _truth_ids(
-    crew: Crew, build: Build, truth: Path, kind: str, objects: ObjectsConfig
-) -> Path | None:
+def _truth_ids(crew: Crew, build: Build, truth: Truth, objects: ObjectsConfig) -> Path | None:
     """Ids over the whole volume where truth holds classes: its components, in a scratch store."""
-    if kind != "semantic" or objects.scope != "volume":
+    if truth.kind != "semantic" or objects.scope != "volume":
         return None
-    store, level = build.scratch / "truth", open_level(truth)
-    z, y, x = level.shape
+    store, level = build.scratch / "truth", truth.open()
     create_array(store, "0", shape=level.shape, dtype="uint64", **cut_of(level))
     label_components(
         crew,
         build,
         mask_of=partial(_mask_of, truth=truth, foreground=objects.foreground),
         write=partial(_write_ids, store=store),
-        shape=(z, y, x),
+        shape=truth.shape,
         shard=shard_of(level),
         scope="volume",
     )
     return store
 
 
-def _mask_of(box: Box, *, truth: Path, foreground: int) -> npt.NDArray[np.bool_]:
-    return np.asarray(read(open_level(truth), box) == foreground)
+def _mask_of(box: Box, *, truth: Truth, foreground: int) -> npt.NDArray[np.bool_]:
+    return np.asarray(read(truth.open(), box) == foreground)
 
 
 def _write_ids(block: Block, ids: npt.NDArray[np.uint64], *, store: Path) -> Done:
@@ -229,29 +236,16 @@ def _load(scratch: Path, block: Block) -> Table:
         return Table(file["truth"], file["found"], file["count"])
 
 
-def _checked(labels: Path, probabilities: Path, truth: Path, objects: ObjectsConfig) -> str:
-    """The kind of truth, once the three stores are seen to fit each other."""
-    kind = attributes_of(truth)["unet"].get("truth", {}).get("kind")
-    if kind not in ("instances", "binary", "semantic"):
-        raise StoreError(
-            f"{truth} is no truth store (kind {kind!r}); make it with `unet-core convert --truth`"
-        )
+def _check_shapes(labels: Path, source: Probabilities, truth: Truth) -> None:
     shapes = {
-        "truth": open_level(truth).shape,
+        "truth": truth.shape,
         "labels": open_level(labels).shape,
-        "probabilities": open_level(probabilities).shape[-3:],
+        "probabilities": open_level(source.store).shape[-3:],
     }
     if len(set(shapes.values())) > 1:
         raise StoreError(
             f"scores need the same voxels (z, y, x), got {shapes}; make all from the same volume"
         )
-    channels = open_level(probabilities).shape[0]
-    if objects.foreground > channels:
-        raise ConfigError(
-            f"objects.foreground is class {objects.foreground}, the probabilities have classes 1 "
-            f"to {channels}; choose one of these"
-        )
-    return str(kind)
 
 
 def _settings(
@@ -267,10 +261,10 @@ def _settings(
     }
 
 
-def _plan(truth: Path) -> list[Block]:
-    level = open_level(truth)
-    z, y, x = level.shape
-    return blocks((z, y, x), block=(min(chunk_of(level)[0], _SECTIONS), max(1, y), max(1, x)))
+def _plan(truth: Truth) -> list[Block]:
+    _, y, x = truth.shape
+    sections = min(chunk_of(truth.open())[0], _SECTIONS)
+    return blocks(truth.shape, block=(sections, max(1, y), max(1, x)))
 
 
 def _need_mb(plan: list[Block], probabilities: Path) -> float:

@@ -1,7 +1,6 @@
 """Probabilities to objects: one id each over the whole volume, whatever the blocks."""
 
 import logging
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_core.config import ObjectsConfig, Resources, StitchConfig
-from unet_core.errors import ConfigError
 from unet_core.geometry import Block, Box, Zyx
 from unet_core.io.arrays import (
     create_array,
@@ -23,10 +21,12 @@ from unet_core.io.arrays import (
 from unet_core.io.calibration import read_calibration
 from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import content_of, label_image, multiscale, voxel_size_of
+from unet_core.io.probabilities import Probabilities, open_probabilities
 from unet_core.ops.components import inside
 from unet_core.ops.heights import (
     HeightArray,
     depth_steps,
+    fenced,
     heights_of,
     smooth,
     smoothing_reach,
@@ -48,25 +48,29 @@ def stitch_labels(
     calibration: Path | None,
     out: Path,
     resources: Resources,
+    mask: Path | None = None,
 ) -> None:
     """Write the objects of the foreground class to the store `out`: ``0``, uint64, 0 is none.
 
     Ids are 1..n in raster order of the objects' first voxels; they depend neither on the blocks
-    nor on the workers.
+    nor on the workers. Voxels that were not computed (region, mask, failed blocks) are in none.
 
     Raises
     ------
     StoreError
-        If `probabilities` is no finished store, or `calibration` no file of `calibrate`.
+        If `probabilities` is no finished store, was computed within a mask that is not `mask`, or
+        `calibration` is no file of `calibrate`.
     ConfigError
         If objects.foreground is a class that the probabilities do not have.
     """
     level = open_level(probabilities)
+    source = open_probabilities(probabilities, [mask] if mask else [])
+    source.channel(objects.foreground)
     made_from: dict[str, Any] = {
         "probabilities": content_of(probabilities),
         "cut": cut_of(level),
+        **source.facts,
     }
-    _check_foreground(probabilities, level.shape, objects)
     how = _chosen(config, calibration)
     # Not the calibration's content: another calibration with the same outcome changes nothing.
     settings = {"stitch": how, "objects": objects}
@@ -78,7 +82,7 @@ def stitch_labels(
     ):
         create_array(build.store, "0", shape=level.shape[-3:], dtype="uint64", **cut_of(level))
         make = _by_threshold if how["method"] == "threshold" else _by_watershed
-        count = make(crew, build, how, objects, probabilities)
+        count = make(crew, build, how, objects, source)
         log.info("%d objects by %s", count, how)
         size = voxel_size_of(probabilities)
         build.publish(
@@ -103,15 +107,13 @@ def _chosen(config: StitchConfig, calibration: Path | None) -> dict[str, Any]:
 
 
 def _by_threshold(
-    crew: Crew, build: Build, how: dict[str, Any], objects: ObjectsConfig, probabilities: Path
+    crew: Crew, build: Build, how: dict[str, Any], objects: ObjectsConfig, source: Probabilities
 ) -> int:
-    channel = objects.foreground - 1
+    inner = partial(_mask_of, source=source, channel=source.channel(objects.foreground))
     return label_components(
         crew,
         build,
-        mask_of=partial(
-            _mask_of, probabilities=probabilities, channel=channel, threshold=how["threshold"]
-        ),
+        mask_of=partial(inner, threshold=how["threshold"]),
         write=partial(_write, out=build.store),
         shape=_shape_of(build.store),
         shard=shard_of(open_level(build.store)),
@@ -121,14 +123,14 @@ def _by_threshold(
 
 
 def _by_watershed(
-    crew: Crew, build: Build, how: dict[str, Any], objects: ObjectsConfig, probabilities: Path
+    crew: Crew, build: Build, how: dict[str, Any], objects: ObjectsConfig, source: Probabilities
 ) -> int:
-    sd = smoothing_sd(how["smoothing_px"], voxel_size_of(probabilities), objects.scope)
-    channel = objects.foreground - 1
+    sd = smoothing_sd(how["smoothing_px"], voxel_size_of(source.store), objects.scope)
+    channel = source.channel(objects.foreground)
     return label_watershed(
         crew,
         build,
-        heights_of=partial(_heights_of, probabilities=probabilities, channel=channel, sd=sd),
+        heights_of=partial(_heights_of, source=source, channel=channel, sd=sd),
         write=partial(_write, out=build.store),
         shape=_shape_of(build.store),
         shard=shard_of(open_level(build.store)),
@@ -139,17 +141,18 @@ def _by_watershed(
 
 
 def _mask_of(
-    box: Box, *, probabilities: Path, channel: int, threshold: float
+    box: Box, *, source: Probabilities, channel: int, threshold: float
 ) -> npt.NDArray[np.bool_]:
-    stored = np.asarray(open_level(probabilities)[(channel, *box.slices)])
-    return inside(stored, threshold)
+    found = inside(np.asarray(open_level(source.store)[(channel, *box.slices)]), threshold)
+    computed = source.computed(box)
+    return found if computed is None else found & computed
 
 
 def _heights_of(
-    box: Box, *, probabilities: Path, channel: int, sd: tuple[float, float, float]
+    box: Box, *, source: Probabilities, channel: int, sd: tuple[float, float, float]
 ) -> HeightArray:
-    stored = read_mirrored(open_level(probabilities), box.grow(smoothing_reach(sd)))[channel]
-    return smooth(heights_of(stored), sd)
+    stored = read_mirrored(open_level(source.store), box.grow(smoothing_reach(sd)))[channel]
+    return fenced(smooth(heights_of(stored), sd), source.computed(box))
 
 
 def _write(block: Block, labels: ObjectArray, *, out: Path) -> Done:
@@ -159,12 +162,3 @@ def _write(block: Block, labels: ObjectArray, *, out: Path) -> Done:
 def _shape_of(store: Path) -> Zyx:
     z, y, x = open_level(store).shape
     return z, y, x
-
-
-def _check_foreground(store: Path, shape: Sequence[int], objects: ObjectsConfig) -> None:
-    channels = shape[0] if len(shape) == 4 else 0
-    if objects.foreground > channels:
-        raise ConfigError(
-            f"objects.foreground is class {objects.foreground}, {store} has classes 1 to "
-            f"{channels}; choose one of these"
-        )
