@@ -4,9 +4,11 @@
     ├── ConfigError       a setting or a row of the volume sheet is wrong
     ├── RawFormatError    a file of the user's cannot be read as a volume
     ├── StoreError        a zarr store of ours is missing, partial or not what was expected
+    │   └── AccessError   a file of it cannot be read or written now
     ├── PlanError         the work cannot be cut or does not fit the memory given
     ├── CheckpointError   a checkpoint is not what it should be
     ├── BlockError        blocks failed after retries; the others are finished and kept
+    │   └── Hung          one hangs in this process, which has to end without waiting for it
     └── Interrupted       the job was asked to end; what is finished is kept
 
 Messages say what was given, what is needed and what to do.
@@ -31,6 +33,16 @@ class StoreError(UNetCoreError):
     """A zarr store of ours is missing, partial or not what was expected."""
 
 
+class AccessError(StoreError, OSError):
+    """A file of a store cannot be read or written now; another try may succeed.
+
+    Made of the number of the error (`errno`, None where it has none) and the message.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[-1])
+
+
 class PlanError(UNetCoreError):
     """The work cannot be cut as asked, or does not fit the memory given."""
 
@@ -41,6 +53,10 @@ class CheckpointError(UNetCoreError):
 
 class BlockError(UNetCoreError):
     """Blocks failed after retries; the others are finished and kept."""
+
+
+class Hung(BlockError):
+    """A block hangs in this process: `unet-core` ends without waiting for its thread."""
 
 
 class Interrupted(UNetCoreError):

@@ -1,12 +1,19 @@
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+import zarr
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import zyx
-from unet_core.errors import StoreError
+from unet_core.errors import AccessError, StoreError
 from unet_core.geometry import Box, Zyx, blocks
 from unet_core.io.arrays import (
     create_array,
@@ -74,6 +81,7 @@ def test_a_small_volume_is_not_padded_to_a_large_shard(tmp_path: Path) -> None:
     array = create_array(
         tmp_path, "0", shape=(1, 100, 50), dtype="uint8", chunk=(16, 64, 64), shard=(32, 512, 512)
     )
+    array[...] = 1
     assert shard_of(array) == (1, 128, 50)
     assert read(array, Box((0, 99, 49), (1, 100, 50))).shape == (1, 1, 1)
 
@@ -92,3 +100,214 @@ def test_an_array_is_opened_where_a_run_has_left_it(
     make = {"shape": shape, "dtype": "int16", "chunk": (1, 2, 2), "shard": (1, 2, 2)}
     create_array(store, "0", **make)[:] = 7
     assert (create_array(store, "0", **make)[:] == 7).all()
+
+
+DTYPES = ["uint8", "uint16", "uint32", "uint64", "int16", "float16", "float32", "bool"]
+
+
+@st.composite
+def volumes(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, Any]]:
+    """Values of any rank and type in use, part of them zeros, and how they are stored."""
+    shape = (*draw(st.lists(st.integers(1, 3), max_size=2)), *draw(zyx(1, 12)))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    values = (rng.random(shape) * draw(st.sampled_from([1, 300, 1e6]))).astype("float64")
+    values *= rng.random(shape[-3:]) < draw(st.sampled_from([0.0, 0.01, 1.0]))
+    dtype = draw(st.sampled_from(DTYPES))
+    chunk = draw(zyx(1, 5))
+    return np.clip(values, 0, 200).astype(dtype), {
+        "shape": shape,
+        "dtype": dtype,
+        "chunk": chunk,
+        "shard": tuple(c * draw(st.integers(1, 3)) for c in chunk),
+        "codec": draw(st.sampled_from(["zstd", "lz4", "none"])),
+    }
+
+
+@given(volume=volumes())
+def test_zarr_reads_what_is_written_and_what_zarr_writes_is_read(
+    tmp_path_factory: pytest.TempPathFactory, volume: tuple[np.ndarray, dict[str, Any]]
+) -> None:
+    values, cut = volume
+    store = tmp_path_factory.mktemp("both")
+    ours, theirs = create_array(store, "0", **cut), create_array(store, "1", **cut)
+    for block in blocks(values.shape[-3:], block=shard_of(ours)):
+        write_block(ours, block.write, values[(..., *block.write.slices)])
+    theirs[...] = values
+    whole = Box((0, 0, 0), values.shape[-3:])
+    assert np.array_equal(zarr.open_array(store / "0", mode="r")[...], values)
+    assert np.array_equal(read(theirs, whole), values)
+    assert np.array_equal(read(ours, whole), values)
+    assert read(ours, whole).dtype == values.dtype
+    if values.ndim > 3:
+        last = values.shape[-4] - 1
+        assert np.array_equal(read(ours, whole, channel=last), values[..., last, :, :, :])
+
+
+@given(volume=volumes())
+@settings(max_examples=10)
+def test_equal_voxels_make_equal_files(
+    tmp_path_factory: pytest.TempPathFactory, volume: tuple[np.ndarray, dict[str, Any]]
+) -> None:
+    values, cut = volume
+    store = tmp_path_factory.mktemp("bytes")
+    files = []
+    for name in ("0", "1"):
+        array = create_array(store, name, **cut)
+        plan = blocks(values.shape[-3:], block=shard_of(array))
+        for block in plan if name == "0" else reversed(plan):
+            write_block(array, block.write, values[(..., *block.write.slices)])
+        files.append(shards(store / name))
+    assert files[0] == files[1]
+
+
+def shards(array: Path) -> dict[str, bytes]:
+    files = [path for path in (array / "c").rglob("*") if path.is_file()]
+    return {str(path.relative_to(array)): path.read_bytes() for path in files}
+
+
+def noise(store: Path, codec: str = "zstd") -> tuple[Any, np.ndarray, Path]:
+    """An array of eight shards of eight chunks, what it holds, and the file of its last shard."""
+    values = np.random.default_rng(0).integers(1, 255, (1, 16, 16, 16)).astype("uint8")
+    array = create_array(
+        store, "0", shape=values.shape, dtype="uint8", chunk=(4, 4, 4), shard=(8, 8, 8), codec=codec
+    )
+    for block in blocks((16, 16, 16), block=(8, 8, 8)):
+        write_block(array, block.write, values[(..., *block.write.slices)])
+    return array, values, store / "0" / "c" / "0" / "1" / "1" / "1"
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4", "none"])
+@given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_never_taken_for_voxels(
+    tmp_path_factory: pytest.TempPathFactory, codec: str, place: int, bit: int
+) -> None:
+    array, _, file = noise(tmp_path_factory.mktemp("flip"), codec)
+    data = bytearray(file.read_bytes())
+    data[place % len(data)] ^= 1 << bit
+    file.write_bytes(data)
+    with pytest.raises(StoreError, match="damaged"):
+        read(array, Box((8, 8, 8), (16, 16, 16)))
+
+
+def test_damage_is_told_by_file_and_voxels_and_harms_no_other_chunk(tmp_path: Path) -> None:
+    array, values, file = noise(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[3] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(
+        StoreError, match=r"0/c/0/1/1/1: .*\(0, 8, 8, 8\)\.\.\(1, 12, 12, 12\).*rerun"
+    ):
+        read_mirrored(array, Box((7, 7, 7), (17, 17, 17)))
+    box = Box((12, 12, 12), (16, 16, 16))
+    assert np.array_equal(read(array, box), values[(..., *box.slices)])
+
+
+@pytest.mark.parametrize("left", [0, 3, 60, -1])
+def test_a_shard_that_was_cut_off_is_refused(tmp_path: Path, left: int) -> None:
+    array, _, file = noise(tmp_path)
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(StoreError, match="cut off or damaged"):
+        read(array, Box((8, 8, 8), (9, 9, 9)))
+
+
+def test_a_lost_shard_is_not_taken_for_zeros_but_a_shard_of_zeros_is(tmp_path: Path) -> None:
+    array, _, file = noise(tmp_path)
+    box = Box((8, 8, 8), (16, 16, 16))
+    write_block(array, box, np.zeros((1, 8, 8, 8), "uint8"))
+    assert not read(array, box).any()
+    file.unlink()
+    with pytest.raises(StoreError, match="is lost"):
+        read(array, box)
+
+
+def test_a_shard_that_other_programs_left_out_is_of_zeros(tmp_path: Path) -> None:
+    zarr.create_array(
+        tmp_path / "0", shape=(8, 8, 8), dtype="uint8", chunks=(4, 4, 4), shards=(8, 8, 8)
+    )
+    assert not read(open_level(tmp_path), Box((0, 0, 0), (8, 8, 8))).any()
+
+
+def test_arrays_that_other_programs_cut_are_read(tmp_path: Path) -> None:
+    values = np.arange(512, dtype=">u2").reshape(8, 8, 8)
+    plain = {"shape": (8, 8, 8), "dtype": "uint16", "chunks": (4, 4, 4)}
+    zarr.create_array(tmp_path / "0", **plain)[...] = values
+    zarr.create_array(tmp_path / "1", **plain, zarr_format=2)[...] = values
+    zarr.create_array(tmp_path / "2", **plain, shards=(8, 8, 8), fill_value=7)[...] = values
+    for level in range(3):
+        assert np.array_equal(read(open_level(tmp_path, level), Box((0, 0, 0), (8, 8, 8))), values)
+
+
+def test_a_file_that_cannot_be_read_is_tried_again_and_told(tmp_path: Path) -> None:
+    array, _, file = noise(tmp_path)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(AccessError, match=r"0/c/0/1/1/1.*Is a directory.*start the job again"):
+        read(array, Box((8, 8, 8), (9, 9, 9)))
+    assert issubclass(AccessError, OSError)
+
+
+def test_metadata_that_is_none_is_refused(tmp_path: Path) -> None:
+    noise(tmp_path)
+    (tmp_path / "0" / "zarr.json").write_text("{")
+    with pytest.raises(StoreError, match=r"not the metadata of an array"):
+        open_level(tmp_path)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from unet_core.geometry import Box
+from unet_core.io.arrays import open_level, write_block
+
+array = open_level(Path(sys.argv[1]), mode="r+")
+print("ready", flush=True)
+while True:
+    for value in (1, 2):
+        write_block(array, Box((0, 0, 0), (8, 512, 512)), np.full((8, 512, 512), value, "uint8"))
+"""
+
+
+def test_a_write_that_is_killed_leaves_the_shard_whole(tmp_path: Path) -> None:
+    array = create_array(
+        tmp_path,
+        "0",
+        shape=(8, 512, 512),
+        dtype="uint8",
+        chunk=(8, 16, 16),
+        shard=(8, 512, 512),
+    )
+    box = Box((0, 0, 0), (8, 512, 512))
+    write_block(array, box, np.full((8, 512, 512), 1, "uint8"))
+    for round_ in range(4):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(0.02 + 0.01 * round_)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        assert len(np.unique(read(array, box))) == 1
+
+
+def test_no_thread_is_started(tmp_path: Path) -> None:
+    code = """
+import sys, os
+from pathlib import Path
+import numpy as np
+from unet_core.geometry import Box
+from unet_core.io.arrays import create_array, read, write_block
+
+box = Box((0, 0, 0), (8, 8, 8))
+cut = {"chunk": (4, 4, 4), "shard": (8, 8, 8), "shape": (8, 8, 8), "dtype": "uint8"}
+arrays = [create_array(Path(sys.argv[1]), codec, codec=codec, **cut) for codec in ("zstd", "lz4")]
+before = len(os.listdir("/proc/self/task"))
+for array in arrays:
+    write_block(array, box, np.ones((8, 8, 8), "uint8"))
+    read(array, box)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    run = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "0\n"

@@ -1,5 +1,6 @@
 """Sharded zarr arrays: create, read beyond the edge, write whole shards. The one place for it."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.storage import ObjectStore
 
 from unet_core.errors import StoreError
 from unet_core.geometry import Box, Zyx, whole_shards
+from unet_core.io.remote import REQUESTS, Location, Objects, asking
+from unet_core.io.shards import Layout, compressor, opened, read_box, write_box
 from unet_core.provenance import digest_of
 
 Array = npt.NDArray[Any]
@@ -20,21 +24,40 @@ Codec = Literal["zstd", "lz4", "none"]
 
 _AXES = {3: "zyx", 4: "czyx", 5: "nczyx"}
 
+_COMPLETE: dict[str, Any] = {"unet": {"complete": True}}
+"""Attributes of an array of which every shard gets a file, so that a missing one is no zeros."""
 
-def open_level(store: Path, level: int | str = 0, *, mode: Literal["r", "r+"] = "r") -> ZarrArray:
+
+def open_level(
+    store: Location, level: int | str = 0, *, mode: Literal["r", "r+"] = "r"
+) -> ZarrArray:
     """The array `level` of a store, finished or still growing.
 
     Raises
     ------
     StoreError
-        If there is no such array.
+        If there is no such array, or `store` is an address and `mode` is not "r".
     """
     try:
-        return zarr.open_array(store / str(level), mode=mode)
+        if isinstance(store, Path):
+            array = zarr.open_array(store / str(level), mode=mode)
+        elif mode == "r":
+            with asking(store):
+                held = ObjectStore(store.store(str(level)), read_only=True)
+                array = zarr.open_array(held, mode="r")
+        else:
+            raise StoreError(f"{store} can be read and not written; write to a folder")
     except FileNotFoundError:
         raise StoreError(
             f"{store} has no array {str(level)!r}; rerun the stage that makes {store.name}"
         ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{store}/{level}/zarr.json is not the metadata of an array ({error}); delete {store} "
+            "with its .ledger.jsonl and rerun the stage that makes it"
+        ) from None
+    # A shard of zeros is a file too: one that is not there is lost, see `_COMPLETE`.
+    return array.with_config({"write_empty_chunks": True})
 
 
 def create_array(
@@ -61,23 +84,26 @@ def create_array(
         Names of the axes, one letter each; default by their number: zyx, czyx, nczyx.
     """
     chunk, shard = _fit(shape, chunk, shard)
-    compressors: Any = {
+    compressors: dict[Codec, list[Any]] = {
         "zstd": [ZstdCodec(level=1)],
         "lz4": [BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
-        "none": None,
-    }[codec]
+        "none": [],
+    }
     if (store / name / "zarr.json").exists():
         return open_level(store, name, mode="r+")
-    return zarr.create_array(
+    zarr.create_array(
         str(store / name),
         shape=tuple(shape),
         dtype=dtype,
         chunks=tuple(chunk),
         shards=tuple(shard),
-        compressors=compressors,
+        # Without a checksum a flipped bit of a compressed chunk mostly decodes, to other voxels.
+        compressors=[*compressors[codec], Crc32cCodec()],
         fill_value=0,
         dimension_names=list(axes or _AXES[len(shape)]),
+        attributes=_COMPLETE,
     )
+    return open_level(store, name, mode="r+")
 
 
 def shard_of(array: ZarrArray) -> Zyx:
@@ -101,9 +127,29 @@ def cut_of(array: ZarrArray) -> dict[str, Any]:
     return {"chunk": chunk_of(array), "shard": shard_of(array)}
 
 
-def read(array: ZarrArray, box: Box) -> Array:
-    """The voxels of `box`, which lies in the volume: (..., z, y, x)."""
-    return np.asarray(array[(..., *box.slices)])
+def read(array: ZarrArray, box: Box, *, channel: int | None = None) -> Array:
+    """The voxels of `box`, which lies in the volume: (..., z, y, x).
+
+    Parameters
+    ----------
+    channel
+        Along the axis before z, which is then left out: others are not decoded.
+
+    Raises
+    ------
+    StoreError
+        If a chunk of it is damaged or a shard is lost; an `AccessError` if a file cannot be read.
+    """
+    leading = array.shape[:-3]
+    start, stop = [0] * len(leading), list(leading)
+    if channel is not None:
+        start[-1], stop[-1] = channel, channel + 1
+    layout = _layout_of(array)
+    if layout is None:  # cut by another program
+        voxels = _read_foreign(array, [*start, *box.start], [*stop, *box.stop])
+    else:
+        voxels = read_box(layout, [*start, *box.start], [*stop, *box.stop])
+    return voxels if channel is None else voxels[..., 0, :, :, :]
 
 
 def read_mirrored(array: ZarrArray, box: Box) -> Array:
@@ -151,8 +197,70 @@ def write_block(array: ZarrArray, box: Box, data: Array) -> str:
             f"block {box.start} of {array.store_path} takes {wanted} {array.dtype}, got "
             f"{data.shape} {data.dtype}"
         )
-    array[(..., *box.slices)] = data
+    layout = _layout_of(array)
+    if layout is None:
+        raise StoreError(
+            f"{array.store_path} is not cut as this version cuts stores; delete it with its "
+            ".ledger.jsonl and rerun the stage that makes it"
+        )
+    write_box(layout, _folder_of(array), [0] * (data.ndim - 3) + list(box.start), data)
     return array_digest(data)
+
+
+def _layout_of(array: ZarrArray) -> Layout | None:
+    """How the chunks of `array` are stored; None where that is not as they are stored here."""
+    metadata: Any = array.metadata.to_dict()
+    try:
+        (sharding,) = metadata["codecs"]
+        inner = sharding["configuration"]
+        codec, checked = compressor(inner["codecs"])
+        keys = metadata["chunk_key_encoding"]
+        as_here = (
+            sharding["name"] == "sharding_indexed"
+            and [entry["name"] for entry in inner["index_codecs"]] == ["bytes", "crc32c"]
+            and inner.get("index_location", "end") == "end"
+            and "big" not in _endians(inner["codecs"], inner["index_codecs"])
+            and (keys["name"], keys["configuration"]["separator"]) == ("default", "/")
+            and not metadata["fill_value"]
+        )
+    except (KeyError, ValueError):
+        return None
+    if not as_here or array.dtype.kind not in "buif" or array.shards is None:
+        return None
+    store: Any = array.store
+    remote = isinstance(store, ObjectStore)
+    return Layout(
+        name=str(array.store_path).removeprefix("file://"),
+        shape=array.shape,
+        shard=array.shards,
+        chunk=array.chunks,
+        dtype=array.dtype.newbyteorder("<"),
+        codec=codec,
+        checked=checked,
+        complete=metadata.get("attributes", {}).get("unet") == _COMPLETE["unet"],
+        opened=Objects(store, array.path) if remote else partial(opened, _folder_of(array)),
+        threads=REQUESTS if remote else 1,
+    )
+
+
+def _folder_of(array: ZarrArray) -> Path:
+    store: Any = array.store
+    return Path(store.root) / array.path
+
+
+def _endians(*specs: Sequence[Any]) -> list[str]:
+    entries = itertools.chain.from_iterable(specs)
+    return [entry.get("configuration", {}).get("endian", "little") for entry in entries]
+
+
+def _read_foreign(array: ZarrArray, start: Sequence[int], stop: Sequence[int]) -> Array:
+    try:
+        return np.asarray(array[tuple(map(slice, start, stop))])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StoreError(
+            f"the voxels {tuple(start)}..{tuple(stop)} of {array.store_path} cannot be read "
+            f"({error}); make the store again with `unet-core convert`"
+        ) from error
 
 
 def array_digest(data: Array) -> str:
