@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from unet_core.errors import ConfigError, StoreError
 from unet_core.geometry import Box, Zyx
-from unet_core.io.arrays import open_level, read
+from unet_core.io.arrays import ZarrArray, open_level, read, shard_of
 from unet_core.io.ngff import attributes_of, content_of
 
 Inside = npt.NDArray[np.bool_]
@@ -123,8 +123,8 @@ def open_probabilities(store: Path, masks: Sequence[Path] = ()) -> Probabilities
     StoreError
         If `store` is no such store.
     """
-    unet = attributes_of(store)["unet"]
-    shape = open_level(store).shape
+    unet, level = attributes_of(store)["unet"], open_level(store)
+    shape = level.shape
     names = unet.get("channels")
     if names is None or len(shape) != 4 or len(names) != shape[0]:
         raise StoreError(f"{store} holds no probabilities; make it with `unet-core infer`")
@@ -138,7 +138,7 @@ def open_probabilities(store: Path, masks: Sequence[Path] = ()) -> Probabilities
         region=None if region is None else _stored(region, (z, y, x)).clip(shape[-3:]),
         masked=masked,
         mask=next((mask for mask in masks if content_of(mask) == masked), None),
-        failed=tuple(_box(f["start"], f["stop"]) for f in unet.get("failed", ())),
+        failed=tuple(_shard_at(name, level) for name in unet.get("failed", ())),
     )
 
 
@@ -153,6 +153,13 @@ def _stored(region: Sequence[Sequence[int]], downsample: Zyx) -> Box:
     """Stored voxels that hold any voxel of a region of raw."""
     pairs = list(zip(region, downsample, strict=True))
     return _box([a // f for (a, _), f in pairs], [-(-b // f) for (_, b), f in pairs])
+
+
+def _shard_at(name: str, level: ZarrArray) -> Box:
+    """The block of a name, which is its first voxel."""
+    start = [int(a) for a in name.split("-")]
+    stop = [a + n for a, n in zip(start, shard_of(level), strict=True)]
+    return _box(start, stop).clip(level.shape[-3:])
 
 
 def _within(part: Box, box: Box) -> tuple[slice, slice, slice]:
