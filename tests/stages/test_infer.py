@@ -13,15 +13,14 @@ import torch
 
 from unet_core.config import InferConfig, Resources, UNetConfig
 from unet_core.errors import BlockError, CheckpointError, PlanError, StoreError
-from unet_core.geometry import Block, Box, Zyx
+from unet_core.geometry import Box, Zyx
 from unet_core.io.arrays import array_digest, create_array, open_level, shard_of
 from unet_core.io.ledger import building
 from unet_core.io.ngff import attributes_of, content_of, multiscale, voxel_size_of
 from unet_core.net.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from unet_core.net.unet import UNet, initialise
-from unet_core.ops.intensity import normaliser
-from unet_core.stages import infer
-from unet_core.stages.infer import infer_block, infer_probabilities
+from unet_core.run import inference
+from unet_core.stages.infer import infer_probabilities
 
 CONFIG = InferConfig(tile_px=16, precision="float32")
 MODEL = UNetConfig(width=4, depth=2, classes=3, activation="leaky_relu")
@@ -180,7 +179,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     values = noise((1, 4, 16, 24))
     expected = probabilities_of(tmp_path / "a", values, shard=(1, 16, 24))
-    write, written = infer.write_block, []
+    write, written = inference.write_block, []
 
     def write_two(array: Any, box: Box, data: np.ndarray) -> str:
         if len(written) == 2:
@@ -188,14 +187,14 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
         written.append(box)
         return write(array, box, data)
 
-    monkeypatch.setattr(infer, "write_block", write_two)
+    monkeypatch.setattr(inference, "write_block", write_two)
     with pytest.raises(BlockError, match="the disk is full"):
         probabilities_of(tmp_path / "b", values, shard=(1, 16, 24))
     out = tmp_path / "b" / "probabilities.ome.zarr"
     with pytest.raises(StoreError, match="not finished"):
         attributes_of(out)
 
-    monkeypatch.setattr(infer, "write_block", write)
+    monkeypatch.setattr(inference, "write_block", write)
     with caplog.at_level(logging.INFO):
         found = probabilities_of(tmp_path / "b", values, shard=(1, 16, 24))
     assert "infer: resumed 2, computed 2" in caplog.messages
@@ -323,21 +322,4 @@ def test_ruined_weights_are_named_with_the_block(tmp_path: Path) -> None:
             checkpoint=tmp_path / "best.pt",
             out=tmp_path / "out.ome.zarr",
             resources=Resources(),
-        )
-
-
-def test_blocks_that_share_a_file_are_refused(tmp_path: Path) -> None:
-    values = noise((1, 1, 32, 32))
-    probabilities_of(tmp_path, values, shard=(1, 16, 16))
-    with pytest.raises(StoreError, match="two workers would write one file"):
-        infer_block(
-            Block(Box((0, 0, 8), (1, 16, 24))),
-            raw=tmp_path / "raw.ome.zarr",
-            checkpoint=tmp_path / "best.pt",
-            out=tmp_path / "probabilities.ome.zarr",
-            content=read_checkpoint(tmp_path / "best.pt").content,
-            config=CONFIG,
-            by=normaliser(statistics_of(values), "mean_std", "uint8"),
-            gpus=0,
-            passes=1,
         )

@@ -1,196 +1,252 @@
 """A raw volume to class probabilities, block by block, equal to one pass over the whole volume."""
 
-import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
-from math import prod
+from math import gcd, lcm
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 from numpy.typing import DTypeLike
 
-from unet_core.config import InferConfig, Resources, UNetConfig
-from unet_core.errors import StoreError
-from unet_core.geometry import Block, Tile, Zyx, blocks, hull
-from unet_core.io.arrays import (
-    create_array,
-    cut_of,
-    open_level,
-    read_mirrored,
-    shard_of,
-    write_block,
-)
-from unet_core.io.ledger import building
+from unet_core.config import InferConfig, Resources
+from unet_core.config.shape import waste
+from unet_core.errors import PlanError, StoreError
+from unet_core.geometry import Block, Box, Zyx, blocks
+from unet_core.io.arrays import ZarrArray, chunk_of, create_array, cut_of, open_level, shard_of
+from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import attributes_of, content_of, multiscale, voxel_size_of
 from unet_core.net.checkpoint import Checkpoint, read_checkpoint
-from unet_core.net.predict import (
-    Predictor,
-    batch_mb,
-    pass_mb,
-    precision_of,
-    predictor_of,
-    tiling_of,
-    weights_mb,
-)
-from unet_core.ops.intensity import Method, Normaliser, normalise, normaliser
-from unet_core.run.crew import Crew, Done
+from unet_core.net.engine import Member
+from unet_core.net.parts import coarse, fine
+from unet_core.net.predict import precision_of
+from unet_core.ops.intensity import Method, Normaliser, normaliser
+from unet_core.run.crew import Crew
+from unet_core.run.inference import Job, infer_blocks
+from unet_core.run.inference_plan import Raw, fit, largest_unit
+from unet_core.run.masks import mask_factors
+from unet_core.run.tile_choice import fixed_px, with_tiles
 
 log = logging.getLogger(__name__)
 
-_PROCESS_MB = 750
-"""Memory of a worker besides its arrays: libraries, scheduler, what the allocator keeps."""
-
-_KEPT = 1.25
-"""The allocator's share on top of the network's maps; with it, peaks of six networks (2-D, 3-D,
-width 16 to 64, both number types) were between 74 and 100 % of what is asked for."""
-
-_GPU_PROCESS_MB = 3000
-"""The same with the libraries of a GPU: an estimate, not measured."""
+_SECTIONS = {False: 1, True: 16}
+"""Sections of a tile of a 2-D network, without and with a GPU, which is shown several at a time."""
 
 
 def infer_probabilities(
-    config: InferConfig, *, raw: Path, checkpoint: Path, out: Path, resources: Resources
+    config: InferConfig,
+    *,
+    raw: Path,
+    checkpoint: Path | Sequence[Path],
+    out: Path,
+    resources: Resources,
+    mask: Path | None = None,
 ) -> None:
-    """Write the probabilities of the classes 1, 2, ... of every voxel of `raw` to the store `out`.
+    """Write the class probabilities of every voxel of `raw` to the store `out`.
 
-    `out` gets ``0``, (c, z, y, x) uint8 (0..255 stand for 0..1) or float16, cut like `raw`; class
-    0 is the rest to 1.
+    `out` gets ``0``, (c, z, y, x) uint8 (0..255 stand for 0..1) or float16, cut like `raw`; by
+    default of the classes 1, 2, ..., class 0 being the rest to 1. Of several checkpoints it is the
+    mean. Where `mask` is 0 or outside of infer.region, it is 0.
 
     Raises
     ------
     StoreError
-        If `raw` is no finished raw store, or has other channels than the network.
+        If `raw` is no finished raw store, or has other channels than the network, or `mask` does
+        not fit it.
     CheckpointError
-        If `checkpoint` is absent, damaged, or yields what is not finite.
+        If a checkpoint is absent, damaged, or yields what is not finite.
     PlanError
-        If infer.tile_px is no multiple of 2^depth, or one block does not fit the memory.
+        If infer.tile_px is no multiple of 2^depth, infer.region holds no voxel, networks do not fit
+        together, or one block does not fit the memory.
+    BlockError
+        If blocks failed and infer.on_error is stop, or most did.
     """
-    level, trained = open_level(raw), read_checkpoint(checkpoint)
-    model = trained.model
-    by = _normaliser(raw, level.shape, level.dtype, trained)
-    reach = tiling_of(model, config.tile_px).reach
-    plan = blocks(level.shape[-3:], block=shard_of(level), halo=reach)
-    with building(
-        out,
-        stage="infer",
-        settings=_settings(config, trained, resources.gpus),
-        inputs={"raw": content_of(raw), "checkpoint": trained.content, "cut": cut_of(level)},
-    ) as build:
-        create_array(
-            build.store,
-            "0",
-            shape=(model.classes - 1, *level.shape[-3:]),
-            dtype=config.dtype,
-            **cut_of(level),
-        )
-        todo = [block for block in plan if block.name not in build.done("infer")]
-        passes = 1 if resources.gpus else max(1, resources.threads // max(1, len(todo)))
-        work = partial(
-            infer_block,
-            raw=raw,
-            checkpoint=checkpoint,
-            out=out,
-            content=trained.content,
-            config=config,
-            by=by,
-            gpus=resources.gpus,
-            passes=passes,
-        )
-        need_mb = _need_mb(
-            plan[0], config, model, raw=level.dtype.itemsize, gpus=resources.gpus, passes=passes
-        )
-        with Crew(resources) as crew, _told(config, model, plan, todo):
-            crew.run(build, "infer", work, plan, need_mb=need_mb)
-        build.publish(
-            ome=multiscale("probabilities", axes="czyx", voxel_size_nm=voxel_size_of(raw)),
-            unet={
-                "classes": model.classes,
-                "channels": [f"class {number}" for number in range(1, model.classes)],
-                "model": asdict(model),
-            },
-        )
-
-
-def infer_block(
-    block: Block,
-    *,
-    raw: Path,
-    checkpoint: Path,
-    out: Path,
-    content: str,
-    config: InferConfig,
-    by: Normaliser,
-    gpus: int,
-    passes: int,
-) -> Done:
-    """Write the probabilities of one block; the volume is mirrored at its edge, never the block.
-
-    `content`: digest of the weights. `passes`: how many tiles are computed at a time.
-    """
-    predictor = predictor_of(checkpoint, content, config, gpus=gpus)
-    tiles = tiling_of(predictor.model, config.tile_px).tiles(block.write)
-    seen = hull([tile.read for tile in tiles])
-    voxels = read_mirrored(open_level(raw), seen)
-    shape = (predictor.model.classes - 1, *block.write.shape)
-    probabilities = np.empty(shape, dtype=config.dtype)
-
-    def predict(batch: list[Tile]) -> None:
-        inputs = [
-            normalise(voxels[(..., *tile.read.relative_to(seen.start).slices)], by)
-            for tile in batch
+    level = open_level(raw)
+    paths = [checkpoint] if isinstance(checkpoint, Path) else list(checkpoint)
+    # In the order of their content: sums of three and more round by their order.
+    read = sorted(((read_checkpoint(path), path) for path in paths), key=lambda of: of[0].content)
+    trained = [each for each, _ in read]
+    job = _job(config, raw, level, read, out, mask, resources)
+    cut = _cut(level, config.downsample)
+    inputs = {
+        "raw": job.content,
+        "checkpoint": _alone([each.content for each in trained]),
+        "cut": cut_of(level),
+        **({} if mask is None else {"mask": content_of(mask)}),
+    }
+    settings = _settings(job, trained, resources.gpus)
+    with building(out, stage="infer", settings=settings, inputs=inputs) as build:
+        classes = config.stored(job.models[0].classes)
+        create_array(build.store, "0", shape=(len(classes), *job.shape), dtype=config.dtype, **cut)
+        plan = [
+            block
+            for block in blocks(job.shape, block=shard_of(open_level(out)))
+            if job.raw_of(block.write).size
         ]
-        for tile, result in zip(batch, predictor(np.stack(inputs)), strict=True):
-            core = tile.core.relative_to(block.write.start)
-            inset = tile.core.relative_to(tile.core.start).shift(tile.inset)
-            probabilities[(..., *core.slices)] = result[(..., *inset.slices)]
-
-    with ThreadPoolExecutor(passes) as pool:
-        list(pool.map(predict, _batches(tiles, predictor)))
-    return Done(write_block(open_level(out, mode="r+"), block.write, probabilities))
+        with Crew(resources) as crew:
+            _compute(crew, build, job, level, plan, resources)
+            failed = dict(sorted(crew.failures.items()))
+        _publish(build, job, plan, raw, failed)
 
 
-def _batches(tiles: list[Tile], predictor: Predictor) -> Iterator[list[Tile]]:
-    """Tiles that see boxes of one shape, as many as the device takes at a time."""
-    tiles = sorted(tiles, key=lambda tile: tile.read.shape)
-    for shape, alike in itertools.groupby(tiles, key=lambda tile: tile.read.shape):
-        while batch := list(itertools.islice(alike, predictor.batch(shape))):
-            yield batch
+def _job(
+    config: InferConfig,
+    raw: Path,
+    level: ZarrArray,
+    trained: Sequence[tuple[Checkpoint, Path]],
+    out: Path,
+    mask: Path | None,
+    resources: Resources,
+) -> Job:
+    """What workers need to know; its tiles are chosen later."""
+    members = tuple(
+        Member(path, each.content, each.model, _normaliser(raw, level.shape, level.dtype, each))
+        for each, path in trained
+    )
+    classes = {member.model.classes for member in members}
+    if len(classes) > 1:
+        raise PlanError(
+            f"networks of {' and '.join(map(str, sorted(classes)))} classes cannot be averaged; "
+            "use networks of the same classes"
+        )
+    if max(config.stored(min(classes))) >= min(classes):
+        raise PlanError(
+            f"infer.classes {list(config.stored(min(classes)))}: the network has the classes 0 to "
+            f"{min(classes) - 1}"
+        )
+    raw_shape = _zyx(level.shape[-3:])
+    if mask is not None:
+        mask_factors(open_level(mask).shape, raw_shape, name=str(mask))
+    shard = _zyx(_cut(level, config.downsample)["shard"])
+    return Job(
+        raw=raw,
+        content=content_of(raw),
+        mask=mask,
+        out=out,
+        members=members,
+        config=config,
+        tile_px=0,
+        raw_shape=raw_shape,
+        within=_within(config, raw_shape),
+        shape=coarse(Box((0, 0, 0), raw_shape), config.downsample).shape,
+        shard=shard,
+        unit=shard,
+        gpus=resources.gpus,
+        sections=_SECTIONS[bool(resources.gpus)],
+    )
 
 
-def _settings(config: InferConfig, trained: Checkpoint, gpus: int) -> dict[str, Any]:
+def _within(config: InferConfig, shape: Zyx) -> Box:
+    """The voxels that are computed: infer.region, grown to whole boxes of infer.downsample."""
+    volume = Box((0, 0, 0), shape)
+    if config.region is None:
+        return volume
+    (z0, z1), (y0, y1), (x0, x1) = config.region
+    within = Box((z0, y0, x0), (z1, y1, x1)).intersection(volume)
+    if not within.size:
+        raise PlanError(
+            f"infer.region {[list(axis) for axis in config.region]} holds no voxel of the volume, "
+            f"which has {_by(shape)}"
+        )
+    return fine(coarse(within, config.downsample), config.downsample).intersection(volume)
+
+
+def _cut(level: ZarrArray, downsample: Zyx) -> dict[str, Any]:
+    """Chunk and shard of what is written: those of raw, downsampled to whole voxels."""
+    chunk, shard = [], []
+    for n, c, s, f in zip(
+        level.shape[-3:], chunk_of(level), shard_of(level), downsample, strict=True
+    ):
+        of = s if s >= n else lcm(s, f)  # voxels that share no stored voxel with the next shard
+        shard.append(-(-of // f))
+        chunk.append(gcd(shard[-1], c // gcd(c, f)))
+    return {"chunk": _zyx(chunk), "shard": _zyx(shard)}
+
+
+def _compute(
+    crew: Crew,
+    build: Build,
+    job: Job,
+    level: ZarrArray,
+    plan: list[Block],
+    resources: Resources,
+) -> None:
+    raw = Raw(job.raw_shape, chunk_of(level), level.shape[0], level.dtype.str)
+    todo = [block for block in plan if block.name not in build.done("infer")]
+    if todo:
+        job = with_tiles(crew, build, job, raw, todo, resources)
+        units = len(job.together(todo))
+        passes = 1 if resources.gpus else max(1, resources.threads // units)
+        fitted = fit(replace(job, passes=passes), plan, raw, resources)
+        job, plan = fitted.job, fitted.plan
+        _tell(job, plan)
+    else:
+        fitted = None
+    work = partial(infer_blocks, job=job)
+    began = time.monotonic()
+    crew.run(
+        build,
+        "infer",
+        work,
+        plan,
+        together=job.together,
+        need_mb=fitted.need_mb if fitted else 0,
+        ahead=fitted.ahead if fitted else 0,
+        amount=lambda block: job.raw_of(block.write).size,
+        on_error=job.config.on_error,
+    )
+    if voxels := sum(job.raw_of(block.write).size for block in todo):
+        seconds = time.monotonic() - began
+        log.info(
+            "%d voxels in %.1f s: %.3g million voxels/s", voxels, seconds, voxels / seconds / 1e6
+        )
+
+
+def _publish(build: Build, job: Job, plan: list[Block], raw: Path, failed: dict[str, str]) -> None:
+    notes = build.done("infer")
+    skipped = sum(line["note"] for line in notes.values())
+    voxels = sum(block.write.size for block in plan)
+    if failed:
+        log.error(
+            "%d block(s) failed and are 0 in %s: %s; mend the cause and run the same command with "
+            "the store's zarr.json removed, and only they are computed",
+            *(len(failed), build.store.name, ", ".join(failed)),
+        )
+    z, y, x = voxel_size_of(raw)
+    fz, fy, fx = job.config.downsample
+    model = job.models[0]
+    build.publish(
+        ome=multiscale("probabilities", axes="czyx", voxel_size_nm=(z * fz, y * fy, x * fx)),
+        unet={
+            "classes": model.classes,
+            "channels": [f"class {number}" for number in job.config.stored(model.classes)],
+            "model": _alone([asdict(each) for each in job.models]),
+            "skipped": round(skipped / voxels, 6),
+            **({"failed": failed} if failed else {}),
+        },
+    )
+
+
+def _settings(job: Job, trained: Sequence[Checkpoint], gpus: int) -> dict[str, Any]:
     """What decides the result, and no more.
 
     Without the tile's size where tiling is exact: an edit of it makes Snakemake start the stage,
     which then finds every block done. With the number type that "auto" stands for here: a run
     resumed on another machine must not mix two of them in one volume.
     """
-    infer = asdict(config) | {"precision": precision_of(config, gpus)}
-    if trained.model.is_local:
+    infer = asdict(job.config) | {"precision": precision_of(job.config, gpus)}
+    del infer["on_error"]
+    if all(model.is_local for model in job.models):
         del infer["tile_px"]
-    return {"infer": infer, "model": trained.model, "normalise": trained.normalise}
-
-
-def _need_mb(
-    block: Block, config: InferConfig, model: UNetConfig, *, raw: int, gpus: int, passes: int
-) -> float:
-    """Memory of one worker (MB); `raw`: bytes of a raw value."""
-    tiles = tiling_of(model, config.tile_px).tiles(block.write)
-    reads = [tile.read for tile in tiles]
-    stored = np.dtype(config.dtype).itemsize
-    arrays = 2 * raw * model.channels * hull(reads).size  # twice while chunks are decoded
-    arrays += 3 * stored * (model.classes - 1) * block.write.size  # while they are encoded
-    if gpus:  # what the network needs is the GPU's
-        return _GPU_PROCESS_MB + arrays / 1e6 + 2 * batch_mb(model)
-    width = 2 if precision_of(config, gpus) == "bfloat16" else 4
-    largest = max((read.shape for read in reads), key=prod)
-    network = passes * pass_mb(model, largest, bytes_per_value=width) + weights_mb(model)
-    return _PROCESS_MB + arrays / 1e6 + _KEPT * network
+    elif job.config.tile_px == "auto":
+        infer["tile_px"] = fixed_px(job)
+    return {
+        "infer": infer,
+        "model": _alone([each.model for each in trained]),
+        "normalise": _alone([each.normalise for each in trained]),
+    }
 
 
 def _normaliser(
@@ -208,39 +264,46 @@ def _normaliser(
     return normaliser(statistics, cast(Method, trained.normalise), dtype)
 
 
-@contextmanager
-def _told(
-    config: InferConfig, model: UNetConfig, plan: list[Block], todo: list[Block]
-) -> Iterator[None]:
-    """Log what will be done before, and how fast it went after."""
-    block = plan[0].write
-    tiles = tiling_of(model, config.tile_px).tiles(block)
-    seen = sum(tile.read.size for tile in tiles)
-    log.info(
-        "%d blocks of %s voxels; a block is %d tiles of up to %s, seen as %s, %.2f voxels in per "
-        "voxel out; halo %d px",
-        len(plan),
-        _by(block.shape),
-        len(tiles),
-        _by(max(tile.core.shape for tile in tiles)),
-        _by(max(tile.read.shape for tile in tiles)),
-        seen / block.size,
-        model.tile_halo_px,
-    )
-    if not model.is_local:
-        log.warning(
-            "%s normalisation sees each tile's own mean: results depend on infer.tile_px and on "
-            "convert.shard, and tiles do not agree exactly at their seams; train with model.norm "
-            "none or batch for exact seams",
-            model.norm,
+def _tell(job: Job, plan: list[Block]) -> None:
+    """Log what will be done."""
+    parts, unit = largest_unit(job)
+    cores = sum(part.core.size for part in parts)
+    for number, model in enumerate(job.models):
+        reads = [part.tiles[number].read.shape for part in parts]
+        sizes = [
+            read[3 - model.dimensions :]
+            for read in reads
+            for _ in range(read[0] if model.dimensions == 2 else 1)
+        ]
+        log.info(
+            "%d blocks, computed as %s voxels in %d tiles of up to %s, seen as %s: %.2f times the "
+            "least work; halo %d px",
+            len(plan),
+            _by(unit.shape),
+            len(parts),
+            _by(max(part.core.shape for part in parts)),
+            _by(max(reads)),
+            waste(model, sizes, voxels=cores),
+            model.tile_halo_px,
         )
-    began = time.monotonic()
-    yield
-    if voxels := sum(block.write.size for block in todo):
-        seconds = time.monotonic() - began
-        rate = voxels / seconds / 1e6
-        log.info("%d voxels in %.1f s: %.3g million voxels/s", voxels, seconds, rate)
+        if not model.is_local:
+            log.warning(
+                "%s normalisation sees each tile's own mean: results depend on infer.tile_px and "
+                "on convert.shard, and tiles do not agree exactly at their seams; train with "
+                "model.norm none or batch for exact seams",
+                model.norm,
+            )
+
+
+def _alone(values: list[Any]) -> Any:
+    """The value itself where there is but one."""
+    return values[0] if len(values) == 1 else values
 
 
 def _by(shape: Zyx) -> str:
     return " x ".join(map(str, shape))
+
+
+def _zyx(values: Sequence[int]) -> Zyx:
+    z, y, x = values
+    return z, y, x

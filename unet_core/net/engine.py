@@ -1,0 +1,243 @@
+"""Tiles of a volume through one or several networks: raw voxels in, stored probabilities out."""
+
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from unet_core.config import InferConfig, UNetConfig
+from unet_core.errors import CheckpointError
+from unet_core.geometry import Box, Zyx
+from unet_core.net.checkpoint import read_checkpoint
+from unet_core.net.parts import LEAST_PX, Part, coarse, steps_of
+from unet_core.net.predict import Predictor, Scaling, check_finite, quantised
+
+Array = npt.NDArray[Any]
+
+_KNOWN_TILES = 4
+"""Results of tiles of one value that are kept for reuse."""
+
+_UNDER_WAY = 2
+"""Tiles on the GPU at a time: while one is computed, the next is sent and the last fetched."""
+
+
+class Engine:
+    """The mean probabilities of one or several networks, on one device."""
+
+    def __init__(self, members: Sequence[Predictor], config: InferConfig) -> None:
+        self.members = list(members)
+        self.config = config
+        self.device = members[0].device
+        self.largest_px: int | None = None
+        """Tiles that the GPU's memory held, where larger ones did not fit."""
+        self._known: OrderedDict[Any, Tensor] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def models(self) -> list[UNetConfig]:
+        """The architectures."""
+        return [member.model for member in self.members]
+
+    def smaller(self, tile_px: int) -> int | None:
+        """Half of `tile_px` on the grid, to be tried where it does not fit; None: too small.
+
+        In 2-D not below the size down to which results are the same bits.
+        """
+        step = max(steps_of(self.models, self.config.downsample)[1:])
+        half = tile_px // 2 // step * step
+        deep = any(model.dimensions == 3 for model in self.models)
+        least = step if deep else -(-LEAST_PX // step) * step
+        return half if half >= least else None
+
+    def fill(
+        self, out: Array, parts: Sequence[Part], voxels: Array, *, first: Zyx, at: Zyx, passes: int
+    ) -> None:
+        """Compute `parts` and put them into `out`.
+
+        Parameters
+        ----------
+        out : (stored classes, z, y, x) uint8 or float16
+            Downsampled; its first voxel stands for those from `first` on.
+        voxels : (c, z, y, x)
+            Raw values that hold what the parts see, from voxel `at` on.
+        passes
+            Tiles computed at a time, each by one thread (CPU).
+
+        Raises
+        ------
+        CheckpointError
+            If a probability is not finite.
+        TileTooLarge
+            If the GPU's memory does not hold a tile.
+        """
+
+        def put(some: Sequence[Part]) -> None:
+            for part, result in self._results(some, voxels, at):
+                out[(..., *coarse(part.core.relative_to(first), self.config.downsample).slices)] = (
+                    result
+                )
+
+        if passes == 1:
+            put(parts)
+            return
+        with ThreadPoolExecutor(passes) as pool:
+            try:
+                for _ in pool.map(put, [[part] for part in parts]):
+                    pass
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _results(
+        self, parts: Sequence[Part], voxels: Array, at: Zyx
+    ) -> Iterator[tuple[Part, Array]]:
+        """What is stored of each part; a GPU computes the next meanwhile."""
+        ahead = _UNDER_WAY if self.device.type == "cuda" else 0
+        under_way: deque[tuple[Part, _Begun]] = deque()
+        for part in parts:
+            under_way.append((part, self._begin(part, voxels, at)))
+            if len(under_way) > ahead:
+                part, begun = under_way.popleft()
+                yield part, self._end(begun)
+        for part, begun in under_way:
+            yield part, self._end(begun)
+
+    @torch.inference_mode()
+    def _begin(self, part: Part, voxels: Array, at: Zyx) -> "_Begun":
+        seen = voxels[(..., *part.read.relative_to(at).slices)]
+        key = None
+        if (value := value_of(seen)) is not None:
+            inside = tuple(
+                (tile.read.relative_to(part.core.start), tile.inset) for tile in part.tiles
+            )
+            key = (value, part.core.shape, inside)
+            with self._lock:
+                known = self._known.get(key)
+            if known is not None:
+                return _Begun(None, known, None, None)
+        mean = self._mean(part, voxels, at)
+        finite = torch.isfinite(mean.sum())
+        mean = averaged(mean, self.config.downsample)
+        stored = quantised(mean, self.config.dtype)
+        if self.device.type == "cpu":
+            return _Begun(key, stored, finite, None)
+        there = [torch.empty(x.shape, dtype=x.dtype, pin_memory=True) for x in (stored, finite)]
+        for host, x in zip(there, (stored, finite), strict=True):
+            host.copy_(x, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        return _Begun(key, there[0], there[1], event)
+
+    def _mean(self, part: Part, voxels: Array, at: Zyx) -> Tensor:
+        """Mean probabilities of the networks: (stored classes, z, y, x) float32, of the core."""
+        total: Tensor | None = None
+        for member, tile in zip(self.members, part.tiles, strict=True):
+            seen = self._sent(voxels[(..., *tile.read.relative_to(at).slices)])
+            inset = Box((0, 0, 0), part.core.shape).shift(tile.inset)
+            p = member.probabilities(seen)[(..., *inset.slices)]
+            total = p if total is None else total.add_(p)
+        if total is None:
+            raise ValueError("no network")
+        return total if len(self.members) == 1 else total.div_(len(self.members))
+
+    def _sent(self, seen: Array) -> Tensor:
+        tensor = torch.from_numpy(seen)
+        if self.device.type == "cpu":
+            return tensor
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+        return pinned.to(self.device, non_blocking=True)
+
+    def _end(self, begun: "_Begun") -> Array:
+        if begun.event is not None:
+            begun.event.synchronize()
+        if begun.finite is not None:
+            check_finite(bool(begun.finite))
+        if begun.key is not None:
+            with self._lock:
+                self._known[begun.key] = begun.stored
+                while len(self._known) > _KNOWN_TILES:
+                    self._known.popitem(last=False)
+        result: Array = begun.stored.numpy()
+        return result
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A part that is being computed."""
+
+    key: Any
+    """Of its result among those kept; None where it is not to be kept."""
+
+    stored: Tensor
+    finite: Tensor | None
+    event: torch.cuda.Event | None
+
+
+def averaged(p: Tensor, downsample: Zyx) -> Tensor:
+    """Means over boxes of `downsample` voxels, fewer at the far edge: (..., z, y, x) float32.
+
+    Summed in one order whatever the size, so that tiles agree to the bit.
+    """
+    if downsample == (1, 1, 1):
+        return p
+    sizes = [-(-n // f) for n, f in zip(p.shape[-3:], downsample, strict=True)]
+    total = p.new_zeros((*p.shape[:-3], *sizes))
+    count = p.new_zeros(sizes)
+    for start in itertools.product(*map(range, downsample)):
+        (a, b, c), (i, j, k) = start, downsample
+        some = p[..., a::i, b::j, c::k]
+        z, y, x = some.shape[-3:]
+        total[..., :z, :y, :x] += some
+        count[:z, :y, :x] += 1
+    return total.div_(count)
+
+
+def value_of(seen: Array) -> tuple[Any, ...] | None:
+    """Value per channel of voxels that are all alike, else None."""
+    first = seen[:, :1, :1, :1]
+    some = seen[:, ::4, ::16, ::16]  # nearly always enough to tell, and 1000 times less to look at
+    if not (some == first).all() or not (seen == first).all():
+        return None
+    return tuple(first.ravel().tolist())
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network as a worker finds it."""
+
+    checkpoint: Path
+    content: str
+    """Digest of its weights."""
+
+    model: UNetConfig
+    by: Scaling
+    """How raw becomes what it was trained on."""
+
+
+@lru_cache(maxsize=1)
+def engine_of(members: tuple[Member, ...], config: InferConfig, *, gpus: int) -> Engine:
+    """The engine of some networks, made once per process.
+
+    Raises
+    ------
+    CheckpointError
+        If a file does not hold the weights it is said to.
+    """
+    return Engine([_predictor(member, config, gpus) for member in members], config)
+
+
+def _predictor(member: Member, config: InferConfig, gpus: int) -> Predictor:
+    checkpoint = read_checkpoint(member.checkpoint)
+    if checkpoint.content != member.content:
+        raise CheckpointError(
+            f"{member.checkpoint} changed while it was in use; run the same command again"
+        )
+    return Predictor(checkpoint, config, by=member.by, gpus=gpus)

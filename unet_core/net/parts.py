@@ -1,0 +1,120 @@
+"""How networks are laid over a volume: tiles, and what each network sees for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import lcm
+
+from unet_core.config import UNetConfig
+from unet_core.geometry import Box, Tile, Tiling, Zyx, hull
+
+LEAST_PX = 192
+"""Fewest voxels per side that a 2-D pass yields, unless tile_px is less: small inputs are given to
+other kernels, which round otherwise. From 160 px on, results have been the same bits whatever the
+tile (2 to 4 poolings, width 8 to 64, float32 and bfloat16); in 3-D that would cost too much."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is computed at a time: voxels, and what each network sees for them."""
+
+    core: Box
+    tiles: tuple[Tile, ...]
+
+    @property
+    def read(self) -> Box:
+        """All that is seen."""
+        return hull([tile.read for tile in self.tiles])
+
+
+def steps_of(models: Sequence[UNetConfig], downsample: Zyx) -> Zyx:
+    """Voxels on whose multiples tiles of all `models` start and end."""
+    plane = lcm(*(model.stride_px for model in models))
+    depth = lcm(*(model.stride_px for model in models if model.dimensions == 3))
+    z, y, x = downsample
+    return lcm(depth, z), lcm(plane, y), lcm(plane, x)
+
+
+def parts_of(
+    models: Sequence[UNetConfig], box: Box, *, tile_px: int, downsample: Zyx, sections: int = 1
+) -> list[Part]:
+    """Parts that hold every voxel of `box` once, in C order.
+
+    `sections`: that a tile of 2-D networks holds, rounded up to a multiple of what is averaged.
+
+    Raises
+    ------
+    PlanError
+        If `tile_px` is no multiple of 2^depth.
+    """
+    steps = steps_of(models, downsample)
+    deep = any(model.dimensions == 3 for model in models)
+    sections = tile_px if deep else -(-sections // steps[0]) * steps[0]
+    each = [
+        [_without_idle_sections(model, tile) for tile in tiling.tiles(box)]
+        for model in models
+        for tiling in [tiling_of(model, tile_px, steps=steps, sections=sections)]
+    ]
+    return [Part(tiles[0].core, tiles) for tiles in zip(*each, strict=True)]
+
+
+def _without_idle_sections(model: UNetConfig, tile: Tile) -> Tile:
+    """Of a 2-D network: without the sections on the way to the grid, which change nothing."""
+    if model.dimensions == 3:
+        return tile
+    beside = model.sections // 2
+    (z0, _, _), (z1, _, _) = tile.core.start, tile.core.stop
+    (_, y0, x0), (_, y1, x1) = tile.read.start, tile.read.stop
+    read = Box((z0 - beside, y0, x0), (z1 + beside, y1, x1))
+    return Tile(tile.core, read, (0, *tile.inset[1:]))
+
+
+def halo_of(models: Sequence[UNetConfig]) -> Zyx:
+    """Most voxels per side of a tile that any of `models` sees."""
+    tilings = [tiling_of(model, model.stride_px) for model in models]
+    z, y, x = (max(tiling.halo[axis] for tiling in tilings) for axis in range(3))
+    return z, y, x
+
+
+def tiling_of(
+    model: UNetConfig, tile_px: int, *, steps: Zyx = (1, 1, 1), sections: int = 1
+) -> Tiling:
+    """How `model` is laid over a volume; along z only if it is 3-D.
+
+    Parameters
+    ----------
+    steps
+        Tiles lie on common multiples of these and of the network's stride.
+    sections
+        Sections that a tile of a 2-D network holds; a multiple of ``steps[0]``.
+
+    Raises
+    ------
+    PlanError
+        If `tile_px` is no multiple of 2^depth.
+    """
+    deep = model.dimensions == 3
+    z, y, x = (lcm(model.stride_px, step) for step in steps)
+    halo, lost = model.tile_halo_px, model.valid_halo_px
+    least = min(tile_px, -(-LEAST_PX // max(y, x)) * max(y, x))
+    beside = model.sections // 2
+    return Tiling(
+        tile=(tile_px if deep else sections, tile_px, tile_px),
+        stride=(z if deep else steps[0], y, x),
+        halo=(halo if deep else beside, halo, halo),
+        lost=(lost if deep else beside, lost, lost),
+        least=(1, 1, 1) if deep else (1, least, least),
+    )
+
+
+def coarse(box: Box, downsample: Zyx) -> Box:
+    """The voxels of a downsampled volume that stand for `box`, which starts on one of them."""
+    start = tuple(a // f for a, f in zip(box.start, downsample, strict=True))
+    stop = tuple(-(-b // f) for b, f in zip(box.stop, downsample, strict=True))
+    (z0, y0, x0), (z1, y1, x1) = start, stop
+    return Box((z0, y0, x0), (z1, y1, x1))
+
+
+def fine(box: Box, downsample: Zyx) -> Box:
+    """The voxels that `box` of a downsampled volume stands for; may reach beyond the volume."""
+    (z0, y0, x0), (z1, y1, x1), (z, y, x) = box.start, box.stop, downsample
+    return Box((z0 * z, y0 * y, x0 * x), (z1 * z, y1 * y, x1 * x))

@@ -1,0 +1,249 @@
+"""What a worker does with blocks of inference: read, compute, write, each one at a time.
+
+With several calls in flight per worker, one reads ahead and one writes behind while a third
+computes. Adjacent blocks are computed together where tiles are larger than a block.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unet_core.config import InferConfig, UNetConfig
+from unet_core.geometry import Block, Box, Zyx, hull
+from unet_core.io.arrays import open_level, write_block
+from unet_core.io.cache import Cache
+from unet_core.net.engine import Engine, Member, engine_of, value_of
+from unet_core.net.parts import Part, coarse, fine, halo_of, parts_of, steps_of
+from unet_core.net.predict import TileTooLarge
+from unet_core.run.crew import Done
+from unet_core.run.masks import Mask, any_of, around, read_mask
+
+log = logging.getLogger(__name__)
+
+Array = npt.NDArray[Any]
+
+_READING, _COMPUTING, _WRITING = Lock(), Lock(), Lock()
+"""Of this process: memory then holds one unit in each state, and the device has one user."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs to know besides its unit."""
+
+    raw: Path
+    content: str
+    """Digest of the raw store."""
+
+    mask: Path | None
+    """Store of a mask (z, y, x), shaped like raw or coarser by whole factors; 0: not computed."""
+
+    out: Path
+    members: tuple[Member, ...]
+    """Networks whose probabilities are averaged."""
+
+    config: InferConfig
+    tile_px: int
+    """What `config.tile_px` stands for."""
+
+    raw_shape: Zyx
+    within: Box
+    """Raw voxels that are computed; the others become 0. Starts and ends on multiples of
+    `config.downsample`, or at the volume's end."""
+
+    shape: Zyx
+    """Of the store that is written."""
+
+    shard: Zyx
+    """Of that store: a block of work."""
+
+    unit: Zyx
+    """Voxels of that store that tiles are laid over together: as many shards as a tile needs."""
+
+    gpus: int = 0
+    passes: int = 1
+    """Tiles computed at a time."""
+
+    sections: int = 1
+    """Sections that a tile of 2-D networks holds."""
+
+    cache_mb: float = 0
+    """Decoded raw chunks that are kept."""
+
+    @property
+    def models(self) -> list[UNetConfig]:
+        """The architectures."""
+        return [member.model for member in self.members]
+
+    @property
+    def steps(self) -> Zyx:
+        """Raw voxels on whose multiples tiles start and end."""
+        return steps_of(self.models, self.config.downsample)
+
+    def with_tile(self, tile_px: int) -> "Job":
+        """The same work in tiles of another size, and units that fit them."""
+        unit = unit_for(
+            tile_px,
+            shard=self.shard,
+            downsample=self.config.downsample,
+            shape=self.shape,
+            deep=any(model.dimensions == 3 for model in self.models),
+        )
+        return replace(self, tile_px=tile_px, unit=unit)
+
+    def unit_of(self, block: Block) -> Box:
+        """The unit that holds `block`, in voxels of the store that is written."""
+        start = [a // n * n for a, n in zip(block.write.start, self.unit, strict=True)]
+        (z, y, x), (depth, height, width) = start, self.unit
+        return Box((z, y, x), (z + depth, y + height, x + width)).clip(self.shape)
+
+    def raw_of(self, box: Box) -> Box:
+        """The raw voxels that are computed for `box` of the store that is written."""
+        return fine(box, self.config.downsample).intersection(self.within)
+
+    def parts(self, box: Box, tile_px: int) -> list[Part]:
+        """What is computed of the raw voxels `box`, tile by tile."""
+        return parts_of(
+            self.models,
+            box,
+            tile_px=tile_px,
+            downsample=self.config.downsample,
+            sections=self.sections,
+        )
+
+    def together(self, blocks: Sequence[Block]) -> list[list[Block]]:
+        """Blocks of one unit are computed together."""
+        units: dict[Box, list[Block]] = {}
+        for block in blocks:
+            units.setdefault(self.unit_of(block), []).append(block)
+        return list(units.values())
+
+
+def unit_for(tile_px: int, *, shard: Zyx, downsample: Zyx, shape: Zyx, deep: bool) -> Zyx:
+    """Stored voxels that tiles of `tile_px` are laid over together: as many shards as a tile needs.
+
+    `shard`, `shape`: of the store that is written. `deep`: tiles extend along z.
+    """
+    tile = [tile_px if deep else 1, tile_px, tile_px]
+    counts = [
+        min(-(-t // (s * f)), -(-n // s))
+        for t, s, f, n in zip(tile, shard, downsample, shape, strict=True)
+    ]
+    z, y, x = (count * s for count, s in zip(counts, shard, strict=True))
+    return z, y, x
+
+
+def infer_blocks(blocks: Sequence[Block], *, job: Job) -> dict[str, Done]:
+    """Write the probabilities of some blocks of one unit; the volume is mirrored at its edge.
+
+    The note of a block is the number of its voxels if it is skipped, that is if it holds no voxel
+    of the mask or all that is seen for it is one value, else 0.
+
+    Raises
+    ------
+    PlanError
+        If the GPU's memory holds no tile, also none of the smallest size.
+    CheckpointError
+        If weights are absent or others than the job's, or yield what is not finite.
+    """
+    unit = job.unit_of(blocks[0])
+    with _COMPUTING:
+        engine = engine_of(job.members, job.config, gpus=job.gpus)
+    while True:
+        tile_px = min(job.tile_px, engine.largest_px or job.tile_px)
+        with _READING:
+            seen = _read(blocks, job.raw_of(unit), job, tile_px)
+        with _COMPUTING:
+            classes = len(job.config.stored(job.models[0].classes))
+            out = np.zeros((classes, *unit.shape), dtype=job.config.dtype)
+            if _fill(out, unit, job, seen, engine, tile_px):
+                break
+    skipped = {block.name: _skipped(block, job, seen) for block in blocks}
+    del seen
+    with _WRITING:
+        level = open_level(job.out, mode="r+")
+        done = {}
+        for block in blocks:
+            data = out[(..., *block.write.relative_to(unit.start).slices)]
+            digest = write_block(level, block.write, data)
+            done[block.name] = Done(digest, note=skipped[block.name])
+        return done
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Raw voxels of a unit, and what of it is to be computed."""
+
+    parts: list[Part]
+    voxels: Array
+    """(c, z, y, x), from voxel `at` on; empty where there are no parts."""
+
+    at: Zyx
+    box: Box
+    """What is computed of the unit."""
+
+    mask: Mask | None
+    """(z, y, x) of `box`."""
+
+
+def _read(blocks: Sequence[Block], box: Box, job: Job, tile_px: int) -> _Seen:
+    """What has to be seen for the blocks that are to be done, and inside of the mask."""
+    cache = _cache_of(job.raw, job.content, round(job.cache_mb * 1e6))
+    mask = None if job.mask is None else read_mask(job.mask, box, job.raw_shape)
+    writes = [job.raw_of(block.write) for block in blocks]
+    parts = [
+        part
+        for part in job.parts(box, tile_px)
+        if any(part.core.intersection(write).size for write in writes)
+        and (mask is None or mask[part.core.relative_to(box.start).slices].any())
+    ]
+    if not parts:
+        return _Seen([], np.empty((1, 0, 0, 0), np.uint8), box.start, box, mask)
+    read = hull([part.read for part in parts])
+    return _Seen(parts, cache.read_mirrored(read), read.start, box, mask)
+
+
+@lru_cache(maxsize=1)
+def _cache_of(raw: Path, content: str, most_bytes: int) -> Cache:
+    """The cache of this process for the raw store of the present job."""
+    return Cache(open_level(raw), most_bytes=most_bytes)
+
+
+def _fill(out: Array, unit: Box, job: Job, seen: _Seen, engine: Engine, tile_px: int) -> bool:
+    """Compute a unit; False where the tiles are too large for the GPU, and smaller ones are next.
+
+    Smaller tiles yield the same, and the process remembers them.
+    """
+    downsample = job.config.downsample
+    first = fine(unit, downsample).start
+    try:
+        engine.fill(out, seen.parts, seen.voxels, first=first, at=seen.at, passes=job.passes)
+    except TileTooLarge:
+        if (smaller := engine.smaller(tile_px)) is None:
+            raise
+        engine.largest_px = min(smaller, engine.largest_px or smaller)
+        log.warning("the GPU does not hold tiles of %d px; going on with %d", tile_px, smaller)
+        return False
+    if seen.mask is not None:
+        inside = coarse(seen.box, downsample).relative_to(unit.start)
+        out[(..., *inside.slices)][:, ~any_of(seen.mask, downsample)] = 0
+    return True
+
+
+def _skipped(block: Block, job: Job, seen: _Seen) -> int:
+    """Voxels of a block in which there is nothing to compute, else 0; whatever the tiles."""
+    box = job.raw_of(block.write)
+    if seen.mask is not None:
+        box = around(seen.mask[box.relative_to(seen.box.start).slices]).shift(box.start)
+    if not box.size:
+        return block.write.size
+    z, y, x = seen.voxels.shape[1:]
+    reach = halo_of(job.models)
+    box = box.grow(reach).relative_to(seen.at).intersection(Box((0, 0, 0), (z, y, x)))
+    return 0 if value_of(seen.voxels[(..., *box.slices)]) is None else block.write.size

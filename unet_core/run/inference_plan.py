@@ -1,0 +1,164 @@
+"""How inference is laid out: units, memory, reading order; arithmetic before the first block."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from unet_core.config import Resources
+from unet_core.errors import PlanError
+from unet_core.geometry import Block, Box, Zyx, hull, walk
+from unet_core.net.memory import pass_mb, weights_mb
+from unet_core.net.parts import Part, fine, halo_of
+from unet_core.net.predict import precision_of
+from unet_core.run.inference import Job
+
+_PROCESS_MB = 750
+"""Memory of a worker besides its arrays: libraries, scheduler, what the allocator keeps."""
+
+_GPU_PROCESS_MB = 3000
+"""The same with the libraries of a GPU: an estimate, not measured."""
+
+_CACHE_MB = 500
+"""Most that a worker's cache takes where the job was given no limit."""
+
+MOST_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What is read."""
+
+    shape: Zyx
+    chunk: Zyx
+    channels: int
+    dtype: str
+
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Of all channels."""
+        return self.channels * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a job fits the memory it was given."""
+
+    job: Job
+    plan: list[Block]
+    """All blocks, in the order in which they are read with the fewest chunks decoded again."""
+
+    ahead: int
+    """Blocks in flight per worker besides the one that is computed."""
+
+    need_mb: float
+    """Memory of a worker."""
+
+
+def fit(job: Job, plan: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
+    """Read ahead, write behind and keep decoded chunks as far as the memory goes.
+
+    Raises
+    ------
+    PlanError
+        If one block does not fit, with what would.
+    """
+    given = resources.memory_mb
+    units = job.together(plan)
+    wanted = max(1, min(resources.gpus or resources.threads, len(units)))
+    ahead, workers = MOST_AHEAD, wanted
+    if given is not None:
+        refuse_if_too_large(job, raw, given)
+        fits = [n for n in range(MOST_AHEAD + 1) if need_mb(job, raw, n) * wanted <= given]
+        ahead = max(fits, default=0)
+        workers = min(wanted, int(given // need_mb(job, raw, ahead)))
+    need = need_mb(job, raw, ahead)
+    left = _CACHE_MB if given is None else given / workers - need
+    value = raw.bytes_per_voxel
+    grown = [Block(job.raw_of(job.unit_of(unit[0])), halo_of(job.models)) for unit in units]
+    order = walk(
+        grown,
+        shape=raw.shape,
+        chunk=raw.chunk,
+        most_voxels=int(left * 1e6 / value),
+        runs=workers,
+    )
+    place = {block.write.start: number for number, block in enumerate(order.blocks)}
+    units.sort(key=lambda unit: place[job.raw_of(job.unit_of(unit[0])).start])
+    cache_mb = order.cache_voxels * value / 1e6
+    return Fit(
+        replace(job, cache_mb=cache_mb),
+        [block for unit in units for block in unit],
+        ahead,
+        need + cache_mb,
+    )
+
+
+def refuse_if_too_large(job: Job, raw: Raw, given_mb: float) -> None:
+    """Raise PlanError where not even one block fits, with the memory or the tile that would."""
+    need = need_mb(job, raw, 0)
+    if need <= given_mb:
+        return
+    step = max(job.steps[1:])
+    smaller = [px for px in range(step, job.tile_px, step) if _fits(job, raw, px, given_mb)]
+    way_out = (
+        f"set infer.tile_px to {smaller[-1]} or less"
+        if smaller
+        else "make convert.shard smaller (no infer.tile_px is small enough)"
+    )
+    raise PlanError(
+        f"one block needs about {need:.0f} MB, the job has {given_mb:.0f} MB; give it at least "
+        f"{need:.0f} (mem_mb), or {way_out}"
+    )
+
+
+def _fits(job: Job, raw: Raw, tile_px: int, given_mb: float) -> bool:
+    return need_mb(job.with_tile(tile_px), raw, 0) <= given_mb
+
+
+def need_mb(job: Job, raw: Raw, ahead: int) -> float:
+    """Memory of one worker (MB) but its cache; `ahead`: blocks besides the one computed."""
+    parts, unit = largest_unit(job)
+    arrays = arrays_mb(job, parts, unit, raw, ahead)
+    if job.gpus:  # what the network needs is the GPU's
+        return _GPU_PROCESS_MB + arrays
+    return _PROCESS_MB + arrays + network_mb(job, parts)
+
+
+def largest_unit(job: Job) -> tuple[list[Part], Box]:
+    """Parts and stored voxels of a unit of full size."""
+    unit = Box((0, 0, 0), job.unit).clip(job.shape)
+    box = fine(unit, job.config.downsample).clip(job.raw_shape)
+    z, y, x = (
+        min(n, m + step - 1)
+        for n, m, step in zip(box.shape, job.within.shape, job.steps, strict=True)
+    )
+    return job.parts(Box((0, 0, 0), (z, y, x)), job.tile_px), unit
+
+
+def network_mb(job: Job, parts: Sequence[Part]) -> float:
+    """Memory (MB) of the networks on a CPU, and of the passes that are made at a time."""
+    width = 2 if precision_of(job.config, job.gpus) == "bfloat16" else 4
+    most = 0.0
+    for number, model in enumerate(job.models):
+        shapes = {part.tiles[number].read.shape for part in parts}
+        reads = [shape[3 - model.dimensions :] for shape in shapes]
+        most = max(most, *(pass_mb(model, read, bytes_per_value=width) for read in reads))
+    return job.passes * most + sum(map(weights_mb, job.models))
+
+
+def arrays_mb(job: Job, parts: Sequence[Part], unit: Box, raw: Raw, ahead: int) -> float:
+    """Memory (MB) of the voxels of all blocks in flight, at the worst moment."""
+    mask = 0 if job.mask is None else fine(unit, job.config.downsample).size
+    seen = hull([part.read for part in parts]).size * raw.bytes_per_voxel + mask
+    classes = len(job.config.stored(job.models[0].classes))
+    stored = np.dtype(job.config.dtype).itemsize * classes * unit.size
+    reading = 2 * seen  # while chunks are decoded
+    writing = 3 * stored  # while they are encoded
+    others = [
+        [reading, writing],
+        [reading, max(seen, stored)],
+        [writing, max(seen, stored)],
+    ]
+    most = max(sum(sorted(pair, reverse=True)[:ahead]) for pair in others)
+    return (seen + stored + most) / 1e6 if ahead else max(seen + stored, reading, writing) / 1e6

@@ -1,0 +1,107 @@
+"""`infer.tile_px: auto`: the fastest of the tiles that fit, found by a short trial, kept."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy.typing as npt
+
+from unet_core.config import Resources
+from unet_core.geometry import Block, Box
+from unet_core.io.ledger import Build
+from unet_core.net import tile_choice
+from unet_core.net.engine import engine_of
+from unet_core.net.parts import fine
+from unet_core.net.predict import TileTooLarge
+from unet_core.net.tile_choice import FIXED_PX, affordable, candidates, guess
+from unet_core.run.crew import Crew, Done
+from unet_core.run.inference import Job
+from unet_core.run.inference_plan import Raw, largest_unit, need_mb, refuse_if_too_large
+
+log = logging.getLogger(__name__)
+
+_STEP = "tile"
+"""Line of the ledger that keeps the choice, so that a resumed run takes the same."""
+
+
+@dataclass(frozen=True)
+class _Trial:
+    name: str = ""
+
+
+def with_tiles(
+    crew: Crew, build: Build, job: Job, raw: Raw, todo: Sequence[Block], resources: Resources
+) -> Job:
+    """The job in tiles of `infer.tile_px`, and units that fit them.
+
+    Raises
+    ------
+    PlanError
+        If no tile fits the memory.
+    """
+    if job.config.tile_px != "auto":
+        return job.with_tile(job.config.tile_px)
+    if not all(model.is_local for model in job.models):
+        return job.with_tile(fixed_px(job))
+    sizes = _fitting(job, raw, todo, resources)
+    kept = build.done(_STEP).get("", {}).get("note", {}).get("tile_px")
+    if kept in sizes:
+        log.info("tiles of %d px, as before", kept)
+        return job.with_tile(kept)
+    first = guess(sizes, job.models, gpu=bool(job.gpus))
+    order = sorted(sizes, key=lambda px: (px != first, px))
+    voxels = sum(job.raw_of(block.write).size for block in todo)
+    tried = affordable(order, job.models, voxels=voxels)
+    if len(tried) < 2:
+        build.tick(_STEP, "", digest=None, note={"tile_px": first})
+        log.info("tiles of %d px, untried: there is little to compute", first)
+        return job.with_tile(first)
+    jobs = [job.with_tile(px) for px in tried]
+    need = max(need_mb(each, raw, 0) for each in jobs)
+    work = partial(try_tiles, jobs=jobs, raw=raw.dtype)
+    (note,) = crew.run(build, _STEP, work, [_Trial()], need_mb=need)
+    told = ", ".join(f"{px}: {rate:.3g}" for px, rate in note["seconds_per_mvoxel"].items())
+    log.info("tiles of %d px; seconds per million voxels: %s", note["tile_px"], told)
+    return job.with_tile(note["tile_px"])
+
+
+def fixed_px(job: Job) -> int:
+    """What auto means where results depend on it: one size, whatever the machine."""
+    step = max(job.steps[1:])
+    return -(-FIXED_PX[max(model.dimensions for model in job.models)] // step) * step
+
+
+def try_tiles(trial: _Trial, *, jobs: Sequence[Job], raw: npt.DTypeLike) -> Done:
+    """Time a tile of each size in a worker; the note says which is the fastest."""
+    rates = {}
+    for job in jobs:
+        engine = engine_of(job.members, job.config, gpus=job.gpus)
+        parts, _ = largest_unit(job)
+        try:
+            rates[job.tile_px] = 1e6 * tile_choice.seconds_per_voxel(engine, parts, raw)
+        except TileTooLarge:
+            log.info("tiles of %d px do not fit the GPU", job.tile_px)
+    if not rates:
+        raise TileTooLarge("the GPU holds none of the tiles tried; set infer.tile_px smaller")
+    best = min(rates, key=lambda px: rates[px])
+    note = {"tile_px": best, "seconds_per_mvoxel": {str(px): rates[px] for px in sorted(rates)}}
+    return Done(None, note=note)
+
+
+def _fitting(job: Job, raw: Raw, todo: Sequence[Block], resources: Resources) -> list[int]:
+    """Sizes that leave room for as many workers as there may be, else for one."""
+    shard = fine(Box((0, 0, 0), job.shard), job.config.downsample).shape
+    sizes = candidates(
+        job.models, steps=job.steps, shard=shard, shape=job.raw_shape, gpu=bool(job.gpus)
+    )
+    given = resources.memory_mb
+    if given is None:
+        return sizes
+    wanted = max(1, min(resources.gpus or resources.threads, len(todo)))
+    need = {px: need_mb(job.with_tile(px), raw, 0) for px in sizes}
+    for share in (given / wanted, given):
+        if fitting := [px for px in sizes if need[px] <= share]:
+            return fitting
+    refuse_if_too_large(job.with_tile(sizes[0]), raw, given)
+    return sizes[:1]
