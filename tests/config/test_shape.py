@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_core.config import UNetConfig
+from unet_core.config import UNetConfig, load
 from unet_core.config.shape import (
     activation_mb,
     convolutions,
@@ -67,6 +67,36 @@ def test_the_network_of_the_paper() -> None:
     assert (PAPER.halo_px, PAPER.stride_px, PAPER.tile_halo_px) == (92, 16, 94)
     assert list(islice(PAPER.input_sizes(), 3)) == [188, 204, 220]
     assert parameters(UNetConfig(channels=3, classes=4)) == 31_030_593 + 65 * 3 + 576 * 2
+
+
+def test_sections_are_inputs_of_the_first_convolution_alone() -> None:
+    several = UNetConfig(channels=2, sections=5)
+    one = UNetConfig(channels=2)
+    assert (several.inputs, one.inputs) == (10, 2)
+    assert parameters(several) - parameters(one) == 8 * 9 * 64
+    assert multiply_adds(several, 188) - multiply_adds(one, 188) == 8 * 9 * 64 * 186**2
+    assert several.nearest_patch((1, 570, 187)) == (5, 572, 188)
+    assert UNetConfig(dimensions=3, depth=1).nearest_patch((1, 28, 29)) == (18, 28, 30)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sections": 4}, "odd and >= 1.* got 4; the next that is: 5"),
+        ({"sections": 0}, "got 0; the next that is: 1"),
+        ({"sections": 3, "dimensions": 3}, "set model.sections to 1"),
+    ],
+)
+def test_sections_that_make_no_sense_are_refused(given: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(UNetConfig, given, section="model")
+
+
+@given(model=networks, k=st.integers(0, 5))
+@settings(deadline=None, max_examples=30)
+def test_a_patch_that_is_accepted_is_its_own_nearest(model: UNetConfig, k: int) -> None:
+    patch = model.nearest_patch((k, 50 * k, 400))
+    assert model.nearest_patch(patch) == patch
 
 
 def test_work_of_the_paper_s_network() -> None:

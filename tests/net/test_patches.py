@@ -54,6 +54,21 @@ def test_a_3d_batch_is_cropped_along_z_too() -> None:
     np.testing.assert_array_equal(batch.target[0], patches.target[1][8:12, 8:12, 8:12])
 
 
+def test_sections_of_a_2d_batch_are_inputs_channel_by_channel_and_the_target_is_the_middle() -> (
+    None
+):
+    model = UNetConfig(depth=1, channels=2, sections=3)
+    patches = bank(3, 20)
+    batch = read_batch(patches, [2, 0], model, pin=False)
+    assert batch.raw.shape == (2, 6, 20, 20)
+    for channel in range(2):
+        for section in range(3):
+            expected = patches.raw[2][channel, section].astype(np.float32)
+            np.testing.assert_array_equal(batch.raw[0, 3 * channel + section], expected)
+    np.testing.assert_array_equal(batch.target[1], patches.target[0][1, 8:12, 8:12])
+    np.testing.assert_array_equal(batch.border[0], patches.border[2][1, 8:12, 8:12])
+
+
 def test_reading_ahead_keeps_the_order_and_stays_few_steps_ahead() -> None:
     read: list[int] = []
 

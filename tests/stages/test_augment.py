@@ -197,6 +197,24 @@ def test_raw_target_and_border_share_one_deformation(tmp_path: Path) -> None:
     assert np.abs(raw - bank["target"]).max() < 13  # up to a pixel off: 8.5 per pixel at most
 
 
+def test_in_reverse_order_the_middle_section_stays_the_middle(tmp_path: Path) -> None:
+    volume = volume_of(tmp_path / "a", (6, 20, 20))
+    config = replace(SMALL, patches=12, patch=(3, 9, 8), elastic_sd_px=0, contrast=0, brightness=0)
+    bank = build(config, [volume], tmp_path / "bank.zarr")
+    target = np.asarray(open_level(volume[1], TARGET)[:])
+    flips = bank["plan/flip_z"]
+    assert 0 < flips.sum() < len(flips)
+    for i, (z, *_) in enumerate(bank["plan/centre"]):
+        row = row_in(bank, i, 0)
+        straight = patch_of(replace(row, flip_z=False), opened(volume), config.patch)
+        np.testing.assert_array_equal(bank["target"][i, 1], straight.target[1])
+        np.testing.assert_array_equal(bank["raw"][i, :, 1], straight.raw[:, 1])
+        if row.code == 0:
+            (y, x) = (row.centre[1] - 4, row.centre[2] - 4)
+            if 0 <= y <= 11 and 0 <= x <= 12:
+                np.testing.assert_array_equal(bank["target"][i, 1], target[z, y : y + 9, x : x + 8])
+
+
 def test_the_attributes_say_what_training_needs(
     tmp_path: Path, volumes: list[tuple[Path, Path]]
 ) -> None:

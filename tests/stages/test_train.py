@@ -19,7 +19,7 @@ import torch
 
 from unet_core.config import Resources, TrainConfig, UNetConfig, canonical
 from unet_core.errors import ConfigError, Interrupted, PlanError
-from unet_core.io.arrays import array_digest, create_array
+from unet_core.io.arrays import array_digest, create_array, open_level
 from unet_core.io.ledger import building
 from unet_core.net.checkpoint import read_checkpoint, read_state
 from unet_core.run import steps
@@ -292,6 +292,21 @@ def test_a_3d_network_trains_on_volumes(tmp_path: Path) -> None:
         out=tmp_path / "best.pt", resources=Resources(),
     )  # fmt: skip
     assert read_checkpoint(tmp_path / "best.pt").model == model
+
+
+def test_a_network_that_sees_three_sections_learns_what_only_the_next_one_shows(
+    tmp_path: Path,
+) -> None:
+    bank = write_bank(tmp_path / "t.zarr", shape=(3, 28, 28))
+    raw = open_level(bank, "raw", mode="r+")
+    shown = raw[:]
+    noise = np.random.default_rng(3).normal(0, 0.5, shown[:, :, :2].shape)
+    shown[:, :, :2] = noise  # the one before and the middle one show nothing
+    raw[:] = shown
+    model, out = replace(MODEL, sections=3, dropout=0.0), tmp_path / "best.pt"
+    train_unet(CONFIG, model=model, patches=bank, validation=bank, out=out, resources=Resources())
+    assert read_checkpoint(out).model == model
+    assert json.loads(out.with_name("model.json").read_text())["scores"]["dice"] > 0.8
 
 
 def test_the_log_tells_steps_and_time_left(
