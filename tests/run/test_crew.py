@@ -69,15 +69,15 @@ def test_a_step_that_needs_more_memory_gets_fewer_workers(monkeypatch: pytest.Mo
     opened = []
 
     @contextmanager
-    def open_client(resources: Resources, *, workers: int) -> Iterator[object]:
+    def open_workers(resources: Resources, *, workers: int) -> Iterator[object]:
         opened.append(workers)
         yield object()
 
-    monkeypatch.setattr(crew, "open_client", open_client)
+    monkeypatch.setattr(crew, "open_workers", open_workers)
     steps = [(100, 20), (100, 1), (400, 20), (400, 1), (100, 20)]
     with Crew(Resources(threads=8, memory_mb=1000)) as made:
         for need_mb, blocks_to_do in steps:
-            made._client_of(made._most_workers(need_mb), blocks_to_do)
+            made._workers_for(blocks_to_do, made._most_workers(need_mb))
     assert opened == [8, 2, 8], "workers stay where they fit, and only there"
 
 

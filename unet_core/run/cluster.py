@@ -5,32 +5,94 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 import dask
-from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
+import psutil
+from distributed import Client, LocalCluster, Nanny, Scheduler, Security, SpecCluster
+from distributed.core import Status
 
 from unet_core.config import Resources
 
 log = logging.getLogger(__name__)
 
+SLOTS = 3
+"""Threads of a worker: one block is read and one written while one is computed."""
+
 _SETTINGS = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
-    "distributed.scheduler.allowed-failures": 3,
+    "distributed.worker.profile.enabled": False,
+    # The dealer decides who does what again, and whether a silent worker is dead: see `dispatch`.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-ttl": None,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.active-memory-manager.start": False,
     "distributed.admin.log-format": "%(levelname)s %(name)s %(message)s",
 }
 
 
+class Workers:
+    """The workers there are, by names that are never used again, and their processes."""
+
+    def __init__(self, client: Client, scheduler: Scheduler, *, here: bool) -> None:
+        self.client = client
+        self.here = here
+        """The only worker is a thread of this process."""
+        self._scheduler = scheduler
+        self._processes: dict[str, psutil.Process] = {}
+
+    def present(self) -> dict[str, str]:
+        """Addresses of the workers that the scheduler knows now."""
+        found = {}
+        for worker in list(self._scheduler.workers.values()):
+            if worker.status == Status.running:
+                found[worker.server_id] = worker.address
+                self._meet(worker.server_id, worker.pid)
+        return found
+
+    def _meet(self, name: str, pid: int) -> None:
+        if name not in self._processes and not self.here:
+            try:
+                self._processes[name] = psutil.Process(pid)
+            except psutil.NoSuchProcess:
+                return
+
+    def kill(self, name: str) -> None:
+        """Send SIGKILL to the process of a worker; its nanny makes another."""
+        if (process := self._processes.get(name)) is not None:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                return
+
+    def is_gone(self, name: str) -> bool:
+        """Has the process of a worker ended, so that it writes nothing any more?"""
+        process = self._processes.get(name)
+        return process is None or not process.is_running()
+
+    def cpu_s(self, name: str) -> float:
+        """Seconds of CPU that the process of a worker has used."""
+        try:
+            times = self._processes.get(name, psutil.Process()).cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return float(times.user + times.system)
+
+
 @contextmanager
-def open_client(resources: Resources, *, workers: int) -> Iterator[Client]:
-    """A client of `workers` processes on the loopback interface; one worker stays in this process.
+def open_workers(resources: Resources, *, workers: int) -> Iterator[Workers]:
+    """Start `workers` processes on the loopback interface; one worker stays in this process.
 
     Threads and memory of `resources` are shared out evenly; with GPUs, worker i sees the i-th of
-    the devices that this job was given and no other.
+    the devices that this job was given and no other. Between processes everything is encrypted
+    and both sides show a certificate made for this job: a port on the loopback interface is open
+    to every user of the machine. So is the dashboard, which shows names of blocks and takes no
+    orders.
     """
     for name in ("distributed", "tornado"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     environment = [_environment(resources, workers, number) for number in range(workers)]
     with dask.config.set(_SETTINGS):
         if workers == 1:
@@ -38,17 +100,17 @@ def open_client(resources: Resources, *, workers: int) -> Iterator[Client]:
             cluster = LocalCluster(
                 n_workers=1,
                 processes=False,
-                threads_per_worker=1,
+                threads_per_worker=SLOTS,
                 memory_limit=0,
                 dashboard_address=_LOOPBACK["dashboard_address"],
-                silence_logs=logging.ERROR,
+                silence_logs=logging.CRITICAL,
             )
         else:
-            cluster = _processes(resources, environment)
+            with _unseen_signals():
+                cluster = _processes(resources, environment)
         with cluster, Client(cluster) as client:
-            if workers > 1:
-                log.info("%d workers, dashboard at %s", workers, cluster.dashboard_link)
-            yield client
+            log.info("%d worker(s), dashboard at %s", workers, cluster.dashboard_link)
+            yield Workers(client, cluster.scheduler, here=workers == 1)
 
 
 _LOOPBACK = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
@@ -56,32 +118,45 @@ _LOOPBACK = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
 
 def _processes(resources: Resources, environment: list[dict[str, str]]) -> SpecCluster:
     limit = resources.memory_mb * 10**6 // len(environment) if resources.memory_mb else 0
+    # No options of the worker, as no address: what dask would look up is a name of this machine.
+    between = {"security": Security.temporary(), "protocol": "tls://"}
     spec = {
         number: {
             "cls": Nanny,
             "options": {
-                "nthreads": 1,
+                "nthreads": SLOTS,
                 "memory_limit": limit,
                 "env": variables,
                 "host": "127.0.0.1",
                 "dashboard_address": None,
-                "silence_logs": logging.ERROR,
+                "silence_logs": logging.CRITICAL,
+                **between,
             },
         }
         for number, variables in enumerate(environment)
     }
-    # Workers inherit that both are ignored: a scheduler that ends the job's whole process group, or
-    # Ctrl-C, must not take the blocks with it that this process is waiting to finish.
-    before = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGINT)}
+    return SpecCluster(
+        workers=spec,
+        silence_logs=logging.CRITICAL,
+        security=between["security"],
+        scheduler={"cls": Scheduler, "options": {**_LOOPBACK, "dashboard": True, **between}},
+    )
+
+
+@contextmanager
+def _unseen_signals() -> Iterator[None]:
+    """Threads and processes begun within, and those that they begin, never see SIGTERM or SIGINT.
+
+    A scheduler that ends the job's whole process group, or Ctrl-C, must not take the blocks with
+    it that this process is waiting to finish. What is sent to this process meanwhile is delivered
+    after.
+    """
+    resource_tracker.ensure_running()  # begun within, it would undo the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
-        return SpecCluster(
-            workers=spec,
-            silence_logs=logging.ERROR,
-            scheduler={"cls": Scheduler, "options": {**_LOOPBACK, "dashboard": True}},
-        )
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment(resources: Resources, workers: int, number: int) -> dict[str, str]:

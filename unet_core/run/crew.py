@@ -1,25 +1,25 @@
 """One function over the blocks that are not done yet: the way every blockwise stage runs."""
 
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
-
-from distributed import Client, Future, KilledWorker, wait
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from unet_core.config import Resources
-from unet_core.errors import BlockError, Interrupted, PlanError
+from unet_core.errors import BlockError, Hung, Interrupted, PlanError
 from unet_core.io.ledger import Build
-from unet_core.run.cluster import open_client
+from unet_core.run.cluster import Workers, open_workers
+from unet_core.run.dispatch import Dispatch, Failure, told_full
 from unet_core.run.steps import asked_to_end, progress
 
 log = logging.getLogger(__name__)
 
 
 class Named(Protocol):
-    """A unit of work; its name is the same whatever else is in the plan."""
+    """A block; its name is the same whatever else is in the plan."""
 
     @property
     def name(self) -> str:
@@ -28,6 +28,8 @@ class Named(Protocol):
 
 
 Unit = TypeVar("Unit", bound=Named)
+
+OnError = Literal["stop", "skip-and-report"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ class Crew:
     """
 
     resources: Resources
+    failures: dict[str, str] = field(default_factory=dict)
+    """Blocks that failed in the last `run`, by name, with their causes."""
     _open: ExitStack = field(default_factory=ExitStack, repr=False)
-    _workers: ExitStack = field(default_factory=ExitStack, repr=False)
-    _client: Client | None = field(default=None, repr=False)
+    _opened: ExitStack = field(default_factory=ExitStack, repr=False)
+    _workers: Workers | None = field(default=None, repr=False)
     _size: int = 0
-    """Workers of the client that is open."""
+    """Workers that are open."""
     _ending: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     def __enter__(self) -> "Crew":
@@ -68,8 +72,11 @@ class Crew:
         trace: TracebackType | None,
     ) -> None:
         with self._open:
-            self._workers.close()
+            if isinstance(error, Hung):
+                self._opened.pop_all()  # to close them would be to wait for the block
+            self._opened.close()
 
+    @overload
     def run(
         self,
         build: Build,
@@ -78,6 +85,38 @@ class Crew:
         blocks: Sequence[Unit],
         *,
         need_mb: float = 0,
+        ahead: int = 0,
+        amount: Callable[[Unit], float] | None = None,
+        on_error: OnError = "stop",
+    ) -> list[Any]: ...
+
+    @overload
+    def run(
+        self,
+        build: Build,
+        step: str,
+        work: Callable[[Sequence[Unit]], Mapping[str, Done]],
+        blocks: Sequence[Unit],
+        *,
+        together: Callable[[Sequence[Unit]], Sequence[Sequence[Unit]]],
+        need_mb: float = 0,
+        ahead: int = 0,
+        amount: Callable[[Unit], float] | None = None,
+        on_error: OnError = "stop",
+    ) -> list[Any]: ...
+
+    def run(
+        self,
+        build: Build,
+        step: str,
+        work: Callable[..., Any],
+        blocks: Sequence[Unit],
+        *,
+        together: Callable[[Sequence[Unit]], Sequence[Sequence[Unit]]] | None = None,
+        need_mb: float = 0,
+        ahead: int = 0,
+        amount: Callable[[Unit], float] | None = None,
+        on_error: OnError = "stop",
     ) -> list[Any]:
         """Run `work` on every block of `step` that the ledger has no line of.
 
@@ -87,66 +126,104 @@ class Crew:
             The store being made; its ledger gets one line per finished block.
         work
             Module-level function (or partial of one); runs in a worker, returns when its block
-            is on disk.
+            is on disk. An OSError, RuntimeError or MemoryError of it is tried again, any other
+            error is not.
+        blocks
+            In the order in which their data lie: each worker gets a contiguous part.
+        together
+            Cuts the blocks that are not done into groups of blocks that are computed together;
+            `work` then gets a group and returns a `Done` for each of its names. A group is done
+            or fails as one, but is recorded block by block: after a restart `together` gets what
+            is left, and may cut it otherwise.
         need_mb
-            Memory of one worker with one block, MB; fewer workers are started where the job's
-            memory would not hold them all.
+            Memory of one worker, MB; fewer workers are started where the job's memory would not
+            hold them all.
+        ahead
+            0 to 2: calls of `work` that may begin in a worker, each in a thread of its own, while
+            another is under way: one reads or writes while the other computes. `work` must see
+            to it that they compute one at a time, and `need_mb` hold them all.
+        amount
+            Voxels of a block, for the speed in the log.
+        on_error
+            skip-and-report: blocks that failed are in `failures` and do not end the job. A rerun
+            does them alone.
 
         Returns
         -------
         list
-            Notes of all blocks, in the order of `blocks`.
+            Notes of all blocks, in the order of `blocks`; None for those in `failures`.
 
         Raises
         ------
         PlanError
             If not even one block fits the memory.
         BlockError
-            If blocks failed; the others are finished and kept.
+            If blocks failed; the others are finished and kept. At once if most do, the disk is
+            full or no worker is left.
+        Hung
+            If a block hangs in this process, as the only worker is here.
         Interrupted
             If the job was asked to end.
         """
         done = build.done(step)
         todo = [block for block in blocks if block.name not in done]
         log.info("%s: resumed %d, computed %d", step, len(blocks) - len(todo), len(todo))
+        self.failures = {}
         if todo:
-            client = self._client_of(self._most_workers(need_mb), len(todo))
-            self._work_off(client, build, step, work, todo)
+            groups = together(todo) if together else [(block,) for block in todo]
+            self._work_off(
+                build,
+                step,
+                _Task(work, together is not None),
+                groups,
+                self._workers_for(len(groups), self._most_workers(need_mb)),
+                ahead=ahead,
+                amount=amount,
+                on_error=on_error,
+            )
         lines = build.done(step)
-        return [lines[block.name]["note"] for block in blocks]
+        return [lines[b.name]["note"] if b.name in lines else None for b in blocks]
 
     def _work_off(
         self,
-        client: Client,
         build: Build,
         step: str,
-        work: Callable[[Unit], Done],
-        todo: Sequence[Unit],
+        task: "_Task",
+        groups: Sequence[Sequence[Unit]],
+        workers: Workers,
+        *,
+        ahead: int,
+        amount: Callable[[Unit], float] | None,
+        on_error: OnError,
     ) -> None:
-        workers = self._size
-        waiting = iter(todo)
-        running: dict[Future, str] = {}
-        failures: dict[str, BaseException] = {}
-        stop = False
-        with progress(step, total=len(todo), unit="block") as advance:
-            while True:
-                stop = stop or self._ending() or len(failures) > _TOLERATED_FAILURES
-                while not stop and len(running) < 2 * workers:
-                    if (block := next(waiting, None)) is None:
-                        break
-                    running[client.submit(work, block, pure=False)] = block.name
-                if not running:
-                    break
-                for future in _finished(running):
-                    name = running.pop(future)
-                    if (error := future.exception()) is not None:
-                        failures[name] = error
-                        continue
-                    result: Done = future.result()
-                    build.tick(step, name, digest=result.digest, note=result.note)
-                    advance()
-        if failures:
-            raise BlockError(_told(step, failures)) from next(iter(failures.values()))
+        total = sum(map(len, groups))
+        with progress(step, total=total, unit="block", amounts="voxels") as advance:
+
+            def keep(number: int, made: Mapping[str, Done]) -> None:
+                for block in groups[number]:
+                    done = made[block.name]
+                    build.tick(step, block.name, digest=done.digest, note=done.note)
+                    advance(1, amount(block) if amount else 0)
+
+            dispatch = Dispatch(
+                workers,
+                task,
+                groups,
+                ahead=ahead,
+                lease_s=self.resources.lease_s,
+                ending=self._ending,
+                keep=keep,
+                tell=lambda: advance(0),
+            )
+            dispatch.run()
+        if dispatch.full is not None:
+            raise BlockError(f"{step}: {told_full(dispatch.full, build.store)}")
+        failed = {b.name: why for n, why in dispatch.failed.items() for b in groups[n]}
+        self.failures = {name: failure.cause for name, failure in failed.items()}
+        if failed and (on_error == "stop" or dispatch.hopeless):
+            raise BlockError(_told(step, failed)) from next(iter(failed.values())).error
+        for name, cause in self.failures.items():
+            log.warning("%s: block %s failed and is left out: %s", step, name, cause)
         if self._ending():
             raise Interrupted(
                 f"asked to end during {step}: {len(build.done(step))} blocks are finished and "
@@ -167,41 +244,43 @@ class Crew:
             wanted = min(wanted, fitting)
         return max(1, wanted)
 
-    def _client_of(self, most: int, blocks: int) -> Client:
-        """A client of a worker per block, at most `most`; the one of the step before, if it fits.
+    def _workers_for(self, units: int, most: int) -> Workers:
+        """A worker per unit, at most `most`; those of the step before, if they fit.
 
-        One of more workers than `most` would not: each has its share of the memory alone.
+        More of them than `most` would not: each has its share of the memory alone.
         """
-        workers = min(most, blocks)
-        if self._client is None or not workers <= self._size <= most:
-            self._workers.close()
-            self._client = self._workers.enter_context(open_client(self.resources, workers=workers))
+        workers = min(most, units)
+        if self._workers is None or not workers <= self._size <= most:
+            self._opened.close()
+            opened = open_workers(self.resources, workers=workers)
+            self._workers = self._opened.enter_context(opened)
             self._size = workers
-        return self._client
+        return self._workers
 
 
-_TOLERATED_FAILURES = 3
-"""Failed blocks after which no further one is begun."""
+@dataclass(frozen=True)
+class _Task:
+    """What runs in a worker: the blocks of one unit, by name."""
+
+    work: Callable[..., Any]
+    takes_groups: bool
+
+    def __call__(self, blocks: Sequence[Named]) -> dict[str, Done]:
+        if self.takes_groups:
+            return dict(self.work(blocks))
+        (block,) = blocks
+        return {block.name: self.work(block)}
 
 
-def _finished(running: dict[Future, str]) -> list[Future]:
-    """Futures that ended; waits at most half a second, so that signals are seen."""
-    try:
-        return list(wait(list(running), timeout=0.5, return_when="FIRST_COMPLETED").done)
-    except TimeoutError:
-        return []
-
-
-def _told(step: str, failures: dict[str, BaseException]) -> str:
-    first, error = next(iter(failures.items()))
-    cause = f"{type(error).__name__}: {error}"
-    if isinstance(error, KilledWorker):
-        cause = (
-            "its worker was killed each time it was tried, most likely for want of memory; give "
-            "the job more (mem_mb), or make convert.shard or infer.tile_px smaller"
-        )
+def _told(step: str, failed: Mapping[str, Failure]) -> str:
+    first, failure = next(iter(failed.items()))
+    named = [*itertools.islice(failed, _NAMED), *(["..."] if len(failed) > _NAMED else [])]
     return (
-        f"{step}: {len(failures)} block(s) failed: {', '.join(failures)} (first voxel z-y-x); "
-        f"block {first}: {cause}; finished blocks are kept: mend the cause and run the same "
-        "command again"
+        f"{step}: {len(failed)} block(s) failed: {', '.join(named)} (first voxel z-y-x); "
+        f"block {first}: {failure.cause}; finished blocks are kept: mend the cause and run the "
+        "same command again"
     )
+
+
+_NAMED = 20
+"""Failed blocks that a message names."""
