@@ -52,8 +52,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _convert(options: argparse.Namespace) -> None:
     from unet_core.stages.convert import convert_volume
+    from unet_core.stages.convert_mask import convert_mask
 
     section = _sections(options)
+    if options.mask_of is not None:
+        convert_mask(
+            section("convert", ConvertConfig),
+            volume=section("volume", VolumeConfig),
+            source=options.raw,
+            raw=options.mask_of,
+            out=options.out,
+            resources=_resources(options),
+        )
+        return
     convert_volume(
         section("convert", ConvertConfig),
         volume=section("volume", VolumeConfig),
@@ -67,7 +78,15 @@ def _convert(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> None:
     from unet_core.stages.check import check_volumes
 
-    check_volumes(options.sheet, data=options.data, only=options.only)
+    settings = _mapping("--config", options.config)
+    check_volumes(
+        options.sheet,
+        data=options.data,
+        only=options.only,
+        convert=load(ConvertConfig, settings.get("convert") or {}, section="convert"),
+        infer=load(InferConfig, settings.get("infer") or {}, section="infer"),
+        stores=options.stores,
+    )
 
 
 def _weights(options: argparse.Namespace) -> None:
@@ -113,11 +132,12 @@ def _train(options: argparse.Namespace) -> None:
 def _infer(options: argparse.Namespace) -> None:
     from unet_core.stages.infer import infer_probabilities
 
-    section = _sections(options)
+    section = _sections(options, infer=_mapping("--running", options.running))
     infer_probabilities(
         section("infer", InferConfig),
         raw=options.raw,
-        checkpoint=options.checkpoint[0],
+        mask=options.mask,
+        checkpoint=options.checkpoint,
         out=options.out,
         resources=_resources(options),
     )
@@ -132,6 +152,7 @@ def _calibrate(options: argparse.Namespace) -> None:
         objects=section("objects", ObjectsConfig),
         probabilities=options.probabilities,
         truth=options.truth,
+        masks=options.mask,
         out=options.out,
         resources=_resources(options),
     )
@@ -145,6 +166,7 @@ def _stitch(options: argparse.Namespace) -> None:
         section("stitch", StitchConfig),
         objects=section("objects", ObjectsConfig),
         probabilities=options.probabilities,
+        mask=options.mask,
         calibration=options.calibration,
         out=options.out,
         resources=_resources(options),
@@ -161,6 +183,7 @@ def _score(options: argparse.Namespace) -> None:
         labels=options.labels,
         probabilities=options.probabilities,
         truth=options.truth,
+        mask=options.mask,
         calibration=options.calibration,
         out=options.out,
         resources=_resources(options),
@@ -205,8 +228,11 @@ def _report(options: argparse.Namespace) -> None:
     )
 
 
-def _sections(options: argparse.Namespace) -> Callable[[str, type], Any]:
-    """Reader of the stage's sections of settings; a version that is not this code's is refused."""
+def _sections(options: argparse.Namespace, **besides: dict[str, Any]) -> Callable[[str, type], Any]:
+    """Reader of the stage's sections of settings; a version that is not this code's is refused.
+
+    `besides`: settings of a section that `--config` does not hold.
+    """
     settings = _mapping("--config", options.config)
     here = RESULT_VERSION[options.command]
     if (given := settings.pop("version", here)) != here:
@@ -216,7 +242,8 @@ def _sections(options: argparse.Namespace) -> Callable[[str, type], Any]:
         )
 
     def section(name: str, schema: type) -> Any:
-        return load(schema, settings.get(name) or {}, section=name)
+        given = {**(settings.get(name) or {}), **besides.get(name, {})}
+        return load(schema, given, section=name)
 
     return section
 

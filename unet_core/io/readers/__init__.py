@@ -3,13 +3,10 @@
 import glob
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from unet_core.errors import RawFormatError
 from unet_core.io.readers import hdf5, mrc, series, tiff, zarr_store
-from unet_core.io.readers.raw import DAMAGE, Czyx, RawVolume, damaged
+from unet_core.io.readers.raw import DAMAGE, RawVolume, damaged
 
 _READERS: dict[str, Callable[[str], RawVolume]] = {
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), tiff.open_tiff),
@@ -43,18 +40,6 @@ def open_raw(source: str) -> RawVolume:
         return reader(source)
     except DAMAGE as error:
         raise damaged(source, error) from error
-
-
-def shape_of(source: str) -> tuple[Czyx, np.dtype[Any]]:
-    """Shape (c, z, y, x) and dtype of a source, from headers alone.
-
-    Raises
-    ------
-    RawFormatError
-        As `open_raw`.
-    """
-    volume = open_raw(source)
-    return volume.shape, volume.dtype
 
 
 def _reader_of(source: str) -> Callable[[str], RawVolume]:
