@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from math import lcm
 
 import numpy as np
 import pytest
@@ -10,29 +11,31 @@ from hypothesis import strategies as st
 
 from unet_core.config import UNetConfig
 from unet_core.errors import PlanError
-from unet_core.geometry import Block, Box, Tiling, hull
+from unet_core.geometry import Block, Box, Tiling, Zyx, hull
+from unet_core.net import parts
 
-networks = st.builds(
+flat = st.builds(
     UNetConfig,
+    sections=st.sampled_from([1, 3, 5]),
     depth=st.integers(1, 4),
     convolutions=st.integers(1, 3),
     padding=st.sampled_from(["valid", "same"]),
     up=st.sampled_from(["transposed", "nearest", "bilinear"]),
-    dimensions=st.sampled_from([2, 3]),
 )
+deep = st.builds(
+    UNetConfig,
+    dimensions=st.just(3),
+    depth=st.integers(1, 3),
+    convolutions=st.integers(1, 2),
+    up=st.sampled_from(["transposed", "bilinear"]),
+)
+networks = flat | deep
 starts = st.tuples(*[st.integers(0, 100)] * 3)
 shapes = st.tuples(st.integers(1, 20), st.integers(1, 90), st.integers(1, 90))
 
 
 def tiling_of(model: UNetConfig, steps: int) -> Tiling:
-    step, halo, lost = model.stride_px, model.tile_halo_px, model.valid_halo_px
-    z = model.dimensions == 3
-    return Tiling(
-        tile=(steps * step if z else 1, steps * step, steps * step),
-        stride=(step if z else 1, step, step),
-        halo=(halo if z else 0, halo, halo),
-        lost=(lost if z else 0, lost, lost),
-    )
+    return parts.tiling_of(model, steps * model.stride_px)
 
 
 @given(model=networks, steps=st.integers(1, 4), start=starts, shape=shapes)
@@ -68,7 +71,10 @@ def test_a_tile_lies_on_the_grid_of_the_volume_and_the_network_accepts_its_input
             assert first == tile.core.start[axis]
             assert tile.core.stop[axis] <= end - model.valid_halo_px
         if model.dimensions == 2:
-            assert tile.read.shape[0] == tile.core.shape[0] == 1
+            assert tile.core.shape[0] == 1
+            assert tile.read.shape[0] == model.sections
+            assert tile.read.start[0] + model.sections // 2 == tile.core.start[0]
+            assert tile.inset[0] == 0
 
 
 @given(model=networks, steps=st.integers(1, 4), start=st.integers(0, 50), size=st.integers(1, 300))
@@ -85,8 +91,52 @@ def test_tiles_are_as_few_as_possible_and_differ_by_one_stride_at_most(
     assert max(sizes) - min(sizes) <= step
 
 
+@given(
+    models=st.lists(networks, min_size=1, max_size=3),
+    downsample=st.sampled_from([(1, 1, 1), (1, 2, 2), (3, 1, 2), (2, 3, 3)]),
+    sections=st.integers(1, 7),
+    tiles=st.integers(1, 2),
+    start=st.tuples(*[st.integers(0, 9)] * 3),
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 150), st.integers(1, 150)),
+)
+@settings(deadline=None, max_examples=60)
+def test_networks_together_and_coarser_voxels_are_on_the_grids_of_all_of_them(
+    models: list[UNetConfig], downsample: Zyx, sections: int, tiles: int, start: tuple, shape: tuple
+) -> None:
+    z, y, x = (a * f for a, f in zip(start, downsample, strict=True))
+    box = Box((0, 0, 0), shape).shift((z, y, x))
+    steps = parts.steps_of(models, downsample)
+    found = parts.parts_of(
+        models, box, tile_px=tiles * lcm(*steps), downsample=downsample, sections=sections
+    )
+    seen = np.zeros(shape, int)
+    for part in found:
+        seen[part.core.relative_to(box.start).slices] += 1
+        for a, b, step, end in zip(
+            part.core.start, part.core.stop, downsample, box.stop, strict=True
+        ):
+            assert a % step == 0
+            assert b % step == 0 or b == end
+        for model, tile in zip(models, part.tiles, strict=True):
+            assert tile.core == part.core
+            assert hull([tile.read, part.read]) == part.read
+            for axis in range(3 - model.dimensions, 3):
+                size = tile.read.shape[axis]
+                assert (tile.read.start[axis] + model.tile_halo_px) % model.stride_px == 0
+                assert size == replace(model, padding="valid").nearest_input_size(size)
+                first = tile.read.start[axis] + model.valid_halo_px + tile.inset[axis]
+                assert first == part.core.start[axis]
+                assert part.core.stop[axis] <= tile.read.stop[axis] - model.valid_halo_px
+            if model.dimensions == 2:
+                beside = model.sections // 2
+                assert tile.inset[0] == 0
+                assert tile.read.start[0] == part.core.start[0] - beside
+                assert tile.read.stop[0] == part.core.stop[0] + beside
+    assert (seen == 1).all()
+
+
 def test_the_published_network_on_a_block_of_1000_sees_three_tiles_of_524_and_540() -> None:
-    tiles = tiling_of(UNetConfig(), 24).tiles(Box((0, 0, 0), (1, 1, 1000)))
+    tiles = tiling_of(UNetConfig(), 24).tiles(Box((0, 0, 0), (1, 200, 1000)))
     # 1000 px are 63 strides of 16: 21 each, and 188 px more to see
     assert [tile.read.shape[2] for tile in tiles] == [524, 524, 524]
     assert [tile.core.start[2] for tile in tiles] == [0, 336, 672]
