@@ -7,6 +7,7 @@ no torch. `--config` is one JSON mapping: the stage's sections of settings and i
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +30,7 @@ from unet_core.config import (
     load,
 )
 from unet_core.config.versions import RESULT_VERSION
-from unet_core.errors import ConfigError, UNetCoreError
+from unet_core.errors import ConfigError, Hung, UNetCoreError
 from unet_core.options import parser
 
 
@@ -45,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _COMMANDS[options.command](options)
     except UNetCoreError as error:
-        print(f"unet-core {options.command}: {error}", file=sys.stderr)
+        print(f"unet-core {options.command}: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, Hung):
+            os._exit(error.exit_code)  # Python would wait for the thread that hangs
         return error.exit_code
     return 0
 
@@ -130,15 +133,25 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _infer(options: argparse.Namespace) -> None:
-    from unet_core.stages.infer import infer_probabilities
+    from unet_core.stages.infer_volumes import Files, infer_volumes
 
+    masks = options.mask or ["-"] * len(options.raw)
+    for option, given in (("--out", options.out), ("--mask", masks)):
+        if len(given) != len(options.raw):
+            raise ConfigError(
+                f"--raw names {len(options.raw)} volume(s), {option} {len(given)}; give one "
+                "for each, in the same order"
+            )
+    if len(set(options.out)) < len(options.out):
+        raise ConfigError("--out names a store twice; every volume is written to its own")
     section = _sections(options, infer=_mapping("--running", options.running))
-    infer_probabilities(
+    infer_volumes(
         section("infer", InferConfig),
-        raw=options.raw,
-        mask=options.mask,
+        volumes=[
+            Files(raw=raw, out=out, mask=None if str(mask) == "-" else mask)
+            for raw, out, mask in zip(options.raw, options.out, masks, strict=True)
+        ],
         checkpoint=options.checkpoint,
-        out=options.out,
         resources=_resources(options),
     )
 
@@ -242,7 +255,9 @@ def _sections(options: argparse.Namespace, **besides: dict[str, Any]) -> Callabl
         )
 
     def section(name: str, schema: type) -> Any:
-        given = {**(settings.get(name) or {}), **besides.get(name, {})}
+        given = settings.get(name) or {}
+        if name in besides and isinstance(given, dict):
+            given = given | besides[name]
         return load(schema, given, section=name)
 
     return section
@@ -259,7 +274,12 @@ def _mapping(option: str, text: str) -> dict[str, Any]:
 
 
 def _resources(options: argparse.Namespace) -> Resources:
-    return Resources(threads=options.threads, gpus=options.gpus, memory_mb=options.memory_mb)
+    return Resources(
+        threads=options.threads,
+        gpus=options.gpus,
+        memory_mb=options.memory_mb,
+        lease_s=options.lease_s,
+    )
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {

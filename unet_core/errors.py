@@ -8,6 +8,7 @@
     ├── PlanError         the work cannot be cut or does not fit the memory given
     ├── CheckpointError   a checkpoint is not what it should be
     ├── BlockError        blocks failed after retries; the others are finished and kept
+    │   ├── VolumeError   volumes of a list failed; the others are finished
     │   └── Hung          one hangs in this process, which has to end without waiting for it
     └── Interrupted       the job was asked to end; what is finished is kept
 
@@ -53,6 +54,10 @@ class CheckpointError(UNetCoreError):
 
 class BlockError(UNetCoreError):
     """Blocks failed after retries; the others are finished and kept."""
+
+
+class VolumeError(BlockError):
+    """Volumes of a list failed; the others are finished."""
 
 
 class Hung(BlockError):

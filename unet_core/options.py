@@ -28,15 +28,19 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="unet-core", description=__doc__.split("\n\n")[0])
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def stage(name: str, text: str) -> Any:
+    def stage(name: str, text: str, *, outs: str = "") -> Any:
         command = commands.add_parser(name, help=text, description=text)
         sections = _SECTIONS.get(name, name)
         told = f"settings {sections} as in config.yaml, as JSON (default: their defaults)"
         command.add_argument("--config", default="{}", metavar="JSON", help=told)
-        command.add_argument("--out", type=_store, required=True, help="what is written")
+        told = f"what is written{outs and ', '}{outs}"
+        command.add_argument(
+            "--out", type=_store, nargs="+" if outs else None, required=True, help=told
+        )
         command.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
         command.add_argument("--gpus", type=int, default=0, help="GPUs (default 0: CPU)")
         command.add_argument("--memory-mb", type=int, help="memory, MB (default: the machine's)")
+        command.add_argument("--lease-s", type=float, help="a block hangs after (default: derived)")
         return command
 
     text = "Do the files of the volume sheet open, and do they fit each other? Headers only."
@@ -68,9 +72,11 @@ def parser() -> argparse.ArgumentParser:
     add("--patches", type=_store, required=True, help="bank of `unet-core augment`")
     add("--validation", type=_store, help="bank that decides which weights are kept")
 
-    add = stage("infer", "Class probabilities of a volume, block by block.").add_argument
-    add("--raw", type=_store, required=True, help="store of `unet-core convert`")
-    add("--mask", type=_store, help="store of `unet-core convert --mask-of`; computed inside only")
+    text = "Class probabilities of volumes, one after another, block by block."
+    add = stage("infer", text, outs="one for each --raw").add_argument
+    add("--raw", type=_store, nargs="+", required=True, help="stores of `unet-core convert`")
+    told = "stores of `unet-core convert --mask-of`, one for each --raw, - where there is none"
+    add("--mask", type=_store, nargs="+", help=f"{told}; computed inside only")
     told = "best.pt of `unet-core train`; of several the mean of the probabilities is taken"
     add("--checkpoint", type=Path, nargs="+", required=True, help=told)
     told = "settings infer that decide no voxel, besides --config: tile_px, on_error"

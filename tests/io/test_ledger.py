@@ -1,6 +1,7 @@
 import errno
 import json
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,13 @@ def test_a_torn_last_line_costs_its_block_only_twice_in_a_row(tmp_path: Path, to
         assert build(store, finish=False) == ["b"]
         assert all(json.loads(line) for line in ledger.read_text().splitlines())
     assert build(store) == ["c", "d"]
+
+
+def test_a_store_that_was_removed_without_its_ledger_is_made_again(tmp_path: Path) -> None:
+    store = tmp_path / "x.ome.zarr"
+    build(store)
+    shutil.rmtree(store)
+    assert build(store) == ["a", "b", "c", "d"]
 
 
 @contextmanager

@@ -67,6 +67,10 @@ _COLUMNS: dict[str, dict[str, Any]] = {
     "mask": {
         "description": "Like raw; nothing is computed where it is 0; empty or -: all is computed."
     },
+    "batch": {
+        "description": "Volumes of one batch are inferred by one job; empty or -: by its own.",
+        "pattern": "^([A-Za-z0-9][A-Za-z0-9_-]*|-)?$",
+    },
 }
 
 

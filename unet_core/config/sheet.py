@@ -16,11 +16,14 @@ from unet_core.errors import ConfigError
 FOLDS = ("train", "validation", "test", "predict")
 """What a volume is for; predict: labels are made, nothing is trained, chosen or scored on it."""
 
-COLUMNS = ("name", "raw", "truth", "fold", "voxel_size_nm", "sections", "mask")
+COLUMNS = ("name", "raw", "truth", "fold", "voxel_size_nm", "sections", "mask", "batch")
 REQUIRED = ("name", "raw", "fold")
 
 IMAGES = ("raw", "truth", "mask")
 """Columns that name files; each is converted to a store of its own."""
+
+MOST_OF_BATCH = 200
+"""Volumes of one batch: the names of all its stores stand in one command."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _EMPTY = ("", "-")
@@ -47,6 +50,9 @@ class Volume:
 
     settings: VolumeConfig
     """Voxel size and sections."""
+
+    batch: str | None
+    """Volumes of one batch are inferred by one job; None: by a job of its own."""
 
     row: str
     """Where the row stands, for messages: ``config/volumes.tsv, line 2 (ring)``."""
@@ -90,6 +96,7 @@ def read_sheet(path: Path, *, data: Path) -> tuple[Volume, ...]:
         volumes[volume.name] = volume
     if not volumes:
         raise ConfigError(f"{path} has no row; write one row per volume")
+    _check_batches(volumes)
     return tuple(volumes.values())
 
 
@@ -147,6 +154,7 @@ def _volume(where: str, cells: Mapping[str, str], data: Path) -> Volume:
         )
     row = f"{where} ({name})"
     fold, raw, truth, mask = cell("fold"), cell("raw"), cell("truth"), cell("mask")
+    batch = cell("batch")
     if fold not in FOLDS:
         raise ConfigError(f"{row}: fold {fold!r} is none of {', '.join(FOLDS)}")
     if not raw:
@@ -156,6 +164,11 @@ def _volume(where: str, cells: Mapping[str, str], data: Path) -> Volume:
             f"{row}: fold {fold} needs truth, but column truth is empty; give its file, or set "
             "fold to predict"
         )
+    if batch and not _NAME.fullmatch(batch):
+        raise ConfigError(
+            f"{row}: batch {batch!r} cannot name a job; use letters, digits, - and _, starting "
+            "with a letter or digit"
+        )
     return Volume(
         name=name,
         raw=locate(raw, data, row=row),
@@ -163,6 +176,7 @@ def _volume(where: str, cells: Mapping[str, str], data: Path) -> Volume:
         mask=locate(mask, data, row=row) if mask else None,
         fold=fold,
         settings=_settings(row, cell("voxel_size_nm"), cell("sections")),
+        batch=batch or None,
         row=row,
     )
 
@@ -176,6 +190,31 @@ def locate(text: str, data: Path, *, row: str) -> str:
             "it, or write the path itself"
         )
     return str(data / expanded)
+
+
+def _check_batches(volumes: Mapping[str, Volume]) -> None:
+    batches: dict[str, list[Volume]] = {}
+    for volume in volumes.values():
+        if volume.batch is not None:
+            batches.setdefault(volume.batch, []).append(volume)
+    for name, members in batches.items():
+        told = f"{members[0].row}: batch {name}"
+        # Logs and benchmarks of jobs are named after volumes and batches.
+        if (same := volumes.get(name)) is not None:
+            raise ConfigError(f"{told} has the name of a volume ({same.row}); rename one of them")
+        if len(members) > MOST_OF_BATCH:
+            raise ConfigError(
+                f"{told} has {len(members)} volumes, a command takes at most {MOST_OF_BATCH}; "
+                "spread them over several batches"
+            )
+        # All labels wait for those of fold validation, and are looked at again after them.
+        validating = [volume for volume in members if volume.fold == "validation"]
+        if validating and len(validating) < len(members):
+            other = next(volume for volume in members if volume.fold != "validation")
+            raise ConfigError(
+                f"{validating[0].row}: batch {name} holds volumes of fold validation and others, "
+                f"such as {other.row}; give those of fold validation a batch of their own"
+            )
 
 
 def _settings(row: str, voxel_size_nm: str, sections: str) -> VolumeConfig:

@@ -100,6 +100,15 @@ class Workflow:
         return [name for name, volume in self.volumes.items() if volume.fold in folds]
 
     @cached_property
+    def batches(self) -> dict[str, list[str]]:
+        """Names of the batches, and of the volumes that are inferred together in each."""
+        batches: dict[str, list[str]] = {}
+        for name, volume in self.volumes.items():
+            if volume.batch is not None:
+                batches.setdefault(volume.batch, []).append(name)
+        return batches
+
+    @cached_property
     def predictors(self) -> list[str]:
         """Names of the models and ensembles: what probabilities are made with."""
         return [*self.models, *self.ensembles]
@@ -168,13 +177,16 @@ class Workflow:
         """Canonical JSON of what the report speaks of: volumes, models and ensembles."""
         volumes = [
             {"name": name, "fold": volume.fold, "truth": volume.truth is not None}
+            | ({"batch": volume.batch} if volume.batch else {})
             for name, volume in self.volumes.items()
         ]
         named = {"models": list(self.models), "ensembles": self.ensembles}
         return canonical({"volumes": volumes, **named})
 
     def to_check(self, *, stores: Path) -> list[str]:
-        """Names of the volumes with files that are not converted yet; these must be there.
+        """Names of the volumes to look at: those with files that are not converted yet.
+
+        These files must be there. Every volume where infer asks for a region or a coarser level.
 
         Parameters
         ----------
@@ -200,7 +212,15 @@ class Workflow:
                 + "\ncorrect the column, or say where the files are with the setting data "
                 "(--config data=FOLDER)"
             )
+        infer = self.sections["infer"]
+        if infer.region is not None or infer.downsample != (1, 1, 1):
+            return list(self.volumes)
         return list(dict.fromkeys(volume.name for volume, _ in new))
+
+    def checked(self) -> str:
+        """Canonical JSON of the settings that `unet-core check` holds the volumes against."""
+        read = ("convert", "infer")
+        return canonical({name: dataclasses.asdict(self.sections[name]) for name in read})
 
     def archived(self, *, stores: Path) -> list[str]:
         """Files that are gone, but were converted before."""

@@ -161,6 +161,9 @@ def _begun(store: Path, provenance: dict[str, Any]) -> Iterator[Build]:
     if lines and _PUBLISHED not in lines and not scratch.exists():
         log.warning("%s is gone, and with it what %s was made of", scratch.name, store.name)
         lines = None
+    if lines and not store.exists():
+        log.warning("%s is gone, and its ledger with it", store)
+        lines = None
     if lines is None:
         if path.exists() or store.exists():
             log.info("%s was made from other settings or inputs: starting anew", store.name)

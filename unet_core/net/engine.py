@@ -231,13 +231,16 @@ def engine_of(members: tuple[Member, ...], config: InferConfig, *, gpus: int) ->
     CheckpointError
         If a file does not hold the weights it is said to.
     """
-    return Engine([_predictor(member, config, gpus) for member in members], config)
+    loaded = [_loaded(each.checkpoint, each.content, config, gpus=gpus) for each in members]
+    return Engine(
+        [network.scaled(each.by) for network, each in zip(loaded, members, strict=True)], config
+    )
 
 
-def _predictor(member: Member, config: InferConfig, gpus: int) -> Predictor:
-    checkpoint = read_checkpoint(member.checkpoint)
-    if checkpoint.content != member.content:
-        raise CheckpointError(
-            f"{member.checkpoint} changed while it was in use; run the same command again"
-        )
-    return Predictor(checkpoint, config, by=member.by, gpus=gpus)
+@lru_cache(maxsize=8)
+def _loaded(path: Path, content: str, config: InferConfig, *, gpus: int) -> Predictor:
+    """A network as it is kept from volume to volume."""
+    checkpoint = read_checkpoint(path)
+    if checkpoint.content != content:
+        raise CheckpointError(f"{path} changed while it was in use; run the same command again")
+    return Predictor(checkpoint, config, gpus=gpus)

@@ -1,6 +1,7 @@
 """Probabilities of one trained network on one device, run without padding."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -78,6 +79,12 @@ class Predictor:
         self.network: UNet = network.to(memory_format=layout)  # type: ignore[call-overload]
         self._offset, self._scale, self._fill = self._scaling(by)
         self._most = 2**31
+
+    def scaled(self, by: Scaling) -> "Predictor":
+        """The same network, for a volume whose raw values become intensities in another way."""
+        other = copy(self)
+        other._offset, other._scale, other._fill = self._scaling(by)
+        return other
 
     def __call__(self, seen: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Stored probabilities of all voxels that one input yields.

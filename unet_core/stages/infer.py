@@ -63,12 +63,35 @@ def infer_probabilities(
     BlockError
         If blocks failed and infer.on_error is stop, or most did.
     """
-    level = open_level(raw)
+    networks = read_networks(checkpoint)
+    with Crew(resources) as crew:
+        infer_volume(config, raw=raw, networks=networks, out=out, mask=mask, crew=crew)
+
+
+Networks = Sequence[tuple[Checkpoint, Path]]
+"""Networks whose probabilities are averaged, and their files."""
+
+
+def read_networks(checkpoint: Path | Sequence[Path]) -> Networks:
+    """The networks of one or several checkpoints."""
     paths = [checkpoint] if isinstance(checkpoint, Path) else list(checkpoint)
     # In the order of their content: sums of three and more round by their order.
-    read = sorted(((read_checkpoint(path), path) for path in paths), key=lambda of: of[0].content)
-    trained = [each for each, _ in read]
-    job = _job(config, raw, level, read, out, mask, resources)
+    return sorted(((read_checkpoint(path), path) for path in paths), key=lambda of: of[0].content)
+
+
+def infer_volume(
+    config: InferConfig,
+    *,
+    raw: Path,
+    networks: Networks,
+    out: Path,
+    mask: Path | None,
+    crew: Crew,
+) -> None:
+    """What `infer_probabilities` does, with networks that are read and workers that are there."""
+    level, resources = open_level(raw), crew.resources
+    trained = [each for each, _ in networks]
+    job = _job(config, raw, level, networks, out, mask, resources)
     cut = _cut(level, config.downsample)
     inputs = {
         "raw": job.content,
@@ -85,9 +108,8 @@ def infer_probabilities(
             for block in blocks(job.shape, block=shard_of(open_level(out)))
             if job.raw_of(block.write).size
         ]
-        with Crew(resources) as crew:
-            _compute(crew, build, job, level, plan, resources)
-            failed = dict(sorted(crew.failures.items()))
+        _compute(crew, build, job, level, plan, resources)
+        failed = dict(sorted(crew.failures.items()))
         _publish(build, job, plan, raw, failed)
 
 
@@ -95,7 +117,7 @@ def _job(
     config: InferConfig,
     raw: Path,
     level: ZarrArray,
-    trained: Sequence[tuple[Checkpoint, Path]],
+    trained: Networks,
     out: Path,
     mask: Path | None,
     resources: Resources,

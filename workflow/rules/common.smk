@@ -23,9 +23,18 @@ search = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)]
 os.environ.update(PATH=os.pathsep.join(search))
 
 
+# Volumes that are inferred by a job of their own.
+alone = [name for name, volume in asked.volumes.items() if volume.batch is None]
+
+
+def any_of(names):
+    """Expression that matches these names and nothing else."""
+    return "|".join(names) or "(?!)"
+
+
 wildcard_constraints:
-    volume="|".join(asked.volumes),
-    model="|".join(asked.predictors),
+    volume=any_of(asked.volumes),
+    model=any_of(asked.predictors),
     image="raw|truth|mask",
     fold="train|validation",
 
@@ -37,6 +46,18 @@ def settings(stage, *names):
     return lambda wildcards: asked.settings(
         stage, **{name: wildcards[name] for name in names}
     )
+
+
+def threads_of(rule, default):
+    """Threads where a rule is made in a loop; those that are set for `rule` hold for it."""
+    return workflow.resource_settings.overwrite_threads.get(rule, default)
+
+
+def set_resources(name, like):
+    """What a profile sets for the rule `like` holds for the rule `name`, made in a loop, too."""
+    for source in (like, name):
+        given = workflow.resource_settings.overwrite_resources.get(source, {})
+        workflow.get_rule(name).resources.update(given)
 
 
 def grows(amount):
@@ -62,6 +83,22 @@ def if_annotated(path):
 def if_masked(path):
     """`path` where the wildcard volume has a mask, else nothing."""
     return lambda wildcards: [path] if asked.volumes[wildcards.volume].mask else []
+
+
+def masked(names):
+    """Those of the volumes that have a mask."""
+    return [name for name in names if asked.volumes[name].mask]
+
+
+def masks_of(names):
+    """`--mask FILE - FILE`, one for each of the volumes, if any has a mask."""
+
+    def given(wildcards, input):
+        files = dict(zip(masked(names), input.masks))
+        told = [quote(files[name]) if name in files else "-" for name in names]
+        return " ".join(["--mask", *told]) if files else ""
+
+    return given
 
 
 def of_members(pattern):
@@ -113,7 +150,7 @@ def archived(wildcards):
 
 
 def check_files():
-    """Refuse missing, unreadable or unequal files, of volumes not converted yet."""
+    """Refuse files that are missing, unreadable or unequal, or do not hold what is asked for."""
     stores = workflow.pathvars.apply("<results>/volumes")
     try:
         names = asked.to_check(stores=Path(stores))
@@ -123,9 +160,8 @@ def check_files():
         logger.warning(f"{gone} is gone: the store made of it is used as it is.")
     if names:
         command = ["unet-core", "check", "--sheet", asked.sheet, "--data", asked.data]
-        run = subprocess.run(
-            [*command, "--only", *names], text=True, stderr=subprocess.PIPE
-        )
+        command += ["--stores", stores, "--config", asked.checked(), "--only", *names]
+        run = subprocess.run(command, text=True, stderr=subprocess.PIPE)
         if run.returncode:
             raise WorkflowError(run.stderr.strip())
 

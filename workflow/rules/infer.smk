@@ -12,6 +12,8 @@ rule infer:
         "<logs>/infer/{volume}.{model}.log",
     benchmark:
         "<benchmarks>/infer/{volume}.{model}.tsv"
+    wildcard_constraints:
+        volume=any_of(alone),
     threads: 8
     resources:
         gpu=0,
@@ -26,3 +28,48 @@ rule infer:
         " --raw {input.raw:q} {params.mask}"
         " --checkpoint {input.checkpoint:q} --out {output:q} --threads {threads}"
         " --gpus {resources.gpu} --memory-mb {resources.mem_mb} 2> {log:q}"
+
+
+for batch, names in asked.batches.items():
+
+    # A checkpoint, so that the plan is made anew after it: volumes of the batch that were found
+    # done have the bytes they had, and what follows of them is not run again.
+    checkpoint:
+        """Class probabilities of all volumes of one batch, one after another in one process."""
+        name:
+            f"infer_{batch}"
+        input:
+            raw=collect(
+                "<results>/volumes/{volume}/raw.ome.zarr/zarr.json", volume=names
+            ),
+            masks=collect(
+                "<results>/volumes/{volume}/mask.ome.zarr/zarr.json",
+                volume=masked(names),
+            ),
+            model=of_members("<results>/models/{model}/model.json"),
+            checkpoint=ancient(of_members("<results>/models/{model}/best.pt")),
+        output:
+            collect(
+                "<results>/volumes/{volume}/{{model}}/probabilities.ome.zarr/zarr.json",
+                volume=names,
+            ),
+        log:
+            f"<logs>/infer/{batch}.{{model}}.log",
+        benchmark:
+            f"<benchmarks>/infer/{batch}.{{model}}.tsv"
+        threads: threads_of("infer", 8)
+        resources:
+            gpu=0,
+            mem_mb=grows(16000),
+            runtime=grows(480),
+        params:
+            config=settings("infer", "model"),
+            running=running,
+            mask=masks_of(names),
+        shell:
+            "unet-core infer --config {params.config:q} --running {params.running:q}"
+            " --raw {input.raw:q} {params.mask}"
+            " --checkpoint {input.checkpoint:q} --out {output:q} --threads {threads}"
+            " --gpus {resources.gpu} --memory-mb {resources.mem_mb} 2> {log:q}"
+
+    set_resources(f"infer_{batch}", like="infer")

@@ -1,0 +1,71 @@
+"""Many volumes in one process: networks and workers are loaded once and kept."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unet_core.config import InferConfig, Resources
+from unet_core.errors import Hung, Interrupted, UNetCoreError, VolumeError
+from unet_core.run.crew import Crew
+from unet_core.stages.infer import infer_volume, read_networks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What is read of a volume, and what is written."""
+
+    raw: Path
+    out: Path
+    mask: Path | None = None
+
+
+def infer_volumes(
+    config: InferConfig,
+    *,
+    volumes: Sequence[Files],
+    checkpoint: Path | Sequence[Path],
+    resources: Resources,
+) -> None:
+    """Write the class probabilities of each volume, one finished after the other.
+
+    Each is what `infer_probabilities` makes of it, and is resumed as such. One that fails does
+    not keep the others from being made.
+
+    Raises
+    ------
+    VolumeError
+        If some of several volumes failed, naming them.
+    UNetCoreError
+        If there is but one: as `infer_probabilities`.
+    """
+    networks = read_networks(checkpoint)
+    failed: dict[str, UNetCoreError] = {}
+    with Crew(resources) as crew:
+        for number, files in enumerate(volumes, start=1):
+            if len(volumes) > 1:
+                log.info("volume %d of %d: %s", number, len(volumes), files.out)
+            try:
+                infer_volume(
+                    config,
+                    raw=files.raw,
+                    networks=networks,
+                    out=files.out,
+                    mask=files.mask,
+                    crew=crew,
+                )
+            except (Interrupted, Hung):
+                raise
+            except UNetCoreError as error:
+                if len(volumes) == 1:
+                    raise
+                log.error("volume %d of %d failed: %s", number, len(volumes), error)
+                failed[str(files.out)] = error
+    if failed:
+        name, first = next(iter(failed.items()))
+        raise VolumeError(
+            f"{len(failed)} of {len(volumes)} volumes failed: {', '.join(failed)}; the others are "
+            f"finished. {name}: {first}; mend the cause and run the same command again"
+        )
