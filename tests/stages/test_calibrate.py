@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.stages.stores import told_of
 from unet_core.config import CalibrateConfig, ObjectsConfig, Resources, StitchConfig
 from unet_core.errors import ConfigError, PlanError, StoreError
 from unet_core.geometry import IGNORED_ID
@@ -42,7 +43,7 @@ def calibrated(
     kind: str = "instances",
     **keys,
 ) -> dict:
-    p = store(folder / "p.zarr", probability, stage="infer", unet={})
+    p = store(folder / "p.zarr", probability, stage="infer", unet=told_of(probability))
     t = store(
         folder / "t.zarr",
         truth.astype(np.uint32),
@@ -162,7 +163,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         calibrated(tmp_path / "b", probability, truth, kind="")
     with pytest.raises(StoreError, match="same voxels"):
         calibrated(tmp_path / "c", probability, truth[:, 1:])
-    with pytest.raises(ConfigError, match="has classes 1 to 1"):
+    with pytest.raises(ConfigError, match="has the classes 1;"):
         calibrated(tmp_path / "d", probability, truth, objects=ObjectsConfig(foreground=2))
     with pytest.raises(PlanError, match=r"\(1, 9, 13\) voxels need about 300 MB, the job has 100"):
         calibrated(

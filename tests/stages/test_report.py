@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.stages.stores import told_of
 from unet_core.config import ObjectsConfig, ReportConfig, Resources, ScoreConfig
 from unet_core.errors import StoreError
 from unet_core.figures.flow import STAGES
@@ -52,7 +53,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             statistics=statistics,
         )  # fmt: skip
         stores: dict[str, Path] = {
-            "probabilities": store(folder / "net/probabilities.ome.zarr", inside, classes=2),
+            "probabilities": store(
+                folder / "net/probabilities.ome.zarr", inside, **told_of(inside)
+            ),
             "labels": store(
                 folder / "net/labels.ome.zarr",
                 truth.astype(np.uint64),

@@ -9,6 +9,7 @@ from scipy import ndimage
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 import unet_core.stages.score as stage
+from tests.stages.stores import mask_store, told_of
 from unet_core.config import ObjectsConfig, Resources, ScoreConfig
 from unet_core.errors import BlockError, ConfigError, StoreError
 from unet_core.geometry import IGNORED_ID, Block
@@ -71,7 +72,9 @@ class Made:
         self.paths = {
             "truth": write_store(folder / "truth", self.truth, chunk=chunk, truth={"kind": kind}),
             "labels": write_store(folder / "labels", self.labels, chunk=chunk),
-            "probabilities": write_store(folder / "probabilities", self.stored, chunk=chunk),
+            "probabilities": write_store(
+                folder / "probabilities", self.stored, chunk=chunk, **told_of(self.stored)
+            ),
         }
         self.out = folder / "scores.json"
 
@@ -123,7 +126,9 @@ def test_scores_of_two_volumes_add_up_to_those_of_all_sections(tmp_path: Path) -
             unet = {"truth": {"kind": "instances"}} if role == "truth" else {}
             part.paths[role] = write_store(tmp_path / name / f"cut-{role}", data[sections], **unet)
         part.paths["probabilities"] = write_store(
-            tmp_path / name / "cut-probabilities", whole.stored[:, sections]
+            tmp_path / name / "cut-probabilities",
+            whole.stored[:, sections],
+            **told_of(whole.stored),
         )
         parts.append(part.score())
     expected = whole.score()
@@ -141,7 +146,7 @@ def test_a_volume_that_is_its_own_truth_scores_one(tmp_path: Path) -> None:
     for objects in (SECTION, VOLUME):
         folder = tmp_path / objects.scope
         made.paths["labels"] = write_store(folder / "own", own.astype(np.uint64))
-        made.paths["probabilities"] = write_store(folder / "inside", inside)
+        made.paths["probabilities"] = write_store(folder / "inside", inside, **told_of(inside))
         if objects is SECTION:
             pieces = np.stack([ndimage.label(section > 0)[0] for section in own])
             made.paths["labels"] = write_store(folder / "pieces", pieces.astype(np.uint64))
@@ -286,7 +291,7 @@ def test_empty_truth_gives_null_and_a_reason(tmp_path: Path) -> None:
 
 def test_stores_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     made = Made(tmp_path)
-    with pytest.raises(ConfigError, match=r"class 2.*classes 1"):
+    with pytest.raises(ConfigError, match=r"class 2.*classes 1;"):
         made.score(objects=ObjectsConfig(foreground=2))
     with pytest.raises(StoreError, match="calibrate"):
         made.score(calibration=calibration_file(tmp_path, threshold="high"))

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tests.stages.stores import mask_store, told_of
 from unet_core.config import ObjectsConfig, Resources, StitchConfig
 from unet_core.errors import BlockError, ConfigError, PlanError, StoreError
 from unet_core.geometry import Zyx
 from unet_core.io.arrays import create_array, open_level, shard_of
 from unet_core.io.ledger import building
-from unet_core.io.ngff import attributes_of, multiscale, voxel_size_of
+from unet_core.io.ngff import attributes_of, content_of, multiscale, voxel_size_of
 from unet_core.ops.heights import depth_steps, heights_of
 from unet_core.ops.watershed import watershed
 from unet_core.stages import stitch
@@ -22,12 +23,15 @@ from unet_core.stages.stitch import stitch_labels
 ALL = ObjectsConfig(min_size_vx=0)
 
 
-def probabilities_store(store: Path, values: np.ndarray, shard: Zyx, size=(40, 4, 4)) -> Path:
+def probabilities_store(
+    store: Path, values: np.ndarray, shard: Zyx, size=(40, 4, 4), **told
+) -> Path:
     """A finished store of (c, z, y, x) probabilities."""
     with building(store, stage="infer", settings={}, inputs={"sum": str(values.sum())}) as build:
         keys = {"shape": values.shape, "dtype": values.dtype, "chunk": (1, 4, 4), "shard": shard}
         create_array(store, "0", **keys)[:] = values
-        build.publish(ome=multiscale("p", axes="czyx", voxel_size_nm=size), unet={"classes": 2})
+        ome = multiscale("p", axes="czyx", voxel_size_nm=size)
+        build.publish(ome=ome, unet=told_of(values, **told))
     return store
 
 
@@ -39,12 +43,14 @@ def labels_of(
     objects: ObjectsConfig = ALL,
     **keys,
 ) -> np.ndarray:
-    calibration = keys.pop("calibration", None)
-    source = probabilities_store(folder / "probabilities.ome.zarr", values, shard)
+    calibration, mask = keys.pop("calibration", None), keys.pop("mask", None)
+    told = keys.pop("told", {})
+    source = probabilities_store(folder / "probabilities.ome.zarr", values, shard, **told)
     stitch_labels(
         config,
         objects=objects,
         probabilities=source,
+        mask=mask,
         calibration=calibration,
         out=folder / "labels.ome.zarr",
         resources=Resources(**keys),
@@ -159,8 +165,76 @@ def test_the_second_class_is_taken_from_its_channel(tmp_path: Path) -> None:
     objects = ObjectsConfig(foreground=2, min_size_vx=0)
     labels = labels_of(tmp_path, values, (1, 4, 4), StitchConfig(method="threshold"), objects)
     assert labels[0].tolist() == [[1] * 4] * 2 + [[0] * 4] * 2
-    with pytest.raises(ConfigError, match=r"class 3, .* has classes 1 to 2"):
+    with pytest.raises(ConfigError, match=r"class 3, .* has the classes 1, 2"):
         labels_of(tmp_path, values, (1, 4, 4), StitchConfig(), ObjectsConfig(foreground=3))
+
+
+def test_a_class_is_found_by_its_name_wherever_it_is_stored(tmp_path: Path) -> None:
+    values = np.zeros((2, 1, 4, 4), np.uint8)
+    values[1, 0, :2] = 255
+    objects = ObjectsConfig(foreground=3, min_size_vx=0)
+    told = {"classes": 4, "channels": ["class 0", "class 3"]}
+    threshold = StitchConfig(method="threshold")
+    labels = labels_of(tmp_path, values, (1, 4, 4), threshold, objects, told=told)
+    assert labels[0].tolist() == [[1] * 4] * 2 + [[0] * 4] * 2
+    with pytest.raises(ConfigError, match=r"class 1, .* has the classes 0, 3; .*infer.classes"):
+        labels_of(tmp_path, values, (1, 4, 4), threshold, told=told)
+
+
+@pytest.mark.parametrize("method", ["threshold", "watershed"])
+@pytest.mark.parametrize("scope", ["section", "volume"])
+def test_what_was_not_computed_is_in_no_object_and_parts_those_beside_it(
+    tmp_path: Path, method: str, scope: str
+) -> None:
+    """A region, a mask with a gap, and a failed block, in one volume of probability 1."""
+    values = np.full((1, 2, 16, 24), 255, np.uint8)
+    inside = np.ones((2, 16, 24), np.uint8)
+    inside[:, :, 10] = 0
+    told = {
+        "region": [[0, 2], [2, 16], [0, 24]],
+        "mask": content_of(mask_store(tmp_path / "mask.ome.zarr", inside)),
+        "failed": {"0-8-16": "damaged"},
+    }
+    config, objects = StitchConfig(method=method), ObjectsConfig(scope=scope, min_size_vx=60)
+    found = [
+        labels_of(
+            tmp_path / str(n), values, shard, config, objects, told=told,
+            mask=tmp_path / "mask.ome.zarr",
+        )
+        for n, shard in enumerate([(2, 8, 8), (1, 8, 8)])
+    ]  # fmt: skip
+    expected = np.zeros((2, 16, 24), int)
+    expected[:, 2:, :10], expected[:, 2:, 11:] = 1, 2
+    expected[:, 8:, 16:] = 0
+    if scope == "section":
+        expected[1][expected[1] > 0] += 2
+    np.testing.assert_array_equal(found[0], expected)
+    expected[1, 8:, 16:] = expected[1, 8, 15]  # the block that failed has one section less
+    np.testing.assert_array_equal(found[1], expected)
+    # Each side counts by its own voxels: 2 x 140 and 2 x 118 in 3-D, half of it per section.
+    few = ObjectsConfig(scope=scope, min_size_vx=130 if scope == "section" else 260)
+    keys = {"told": told, "mask": tmp_path / "mask.ome.zarr"}
+    assert labels_of(tmp_path / "few", values, (2, 8, 8), config, few, **keys).max() == (
+        1 if scope == "volume" else 2
+    )
+
+
+def test_a_mask_that_is_not_given_is_missed(tmp_path: Path) -> None:
+    told = {"mask": "the digest of another"}
+    with pytest.raises(StoreError, match=r"within a mask that is not given \(--mask\)"):
+        labels_of(tmp_path, clouds((1, 8, 8)), (1, 8, 8), StitchConfig(), told=told)
+
+
+def test_objects_of_a_coarser_level_see_the_mask_of_raw(tmp_path: Path) -> None:
+    """A voxel of 1 x 2 x 2 of raw is computed where the mask holds any of them."""
+    values, inside = np.full((1, 1, 4, 3), 255, np.uint8), np.zeros((1, 8, 5), np.uint8)
+    inside[0, 3, 4] = 1
+    mask = mask_store(tmp_path / "mask.ome.zarr", inside)
+    told = {"mask": content_of(mask), "downsample": [1, 2, 2]}
+    labels = labels_of(
+        tmp_path, values, (1, 4, 4), StitchConfig(method="threshold"), told=told, mask=mask
+    )
+    assert np.argwhere(labels).tolist() == [[0, 1, 2]]
 
 
 def test_the_calibrated_method_is_read_from_its_file(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def _labels(
 ) -> Iterator[Labels]:
     """Objects of a box by each candidate; none where nothing was computed."""
     level, channel = open_level(source.store), source.channel(objects.foreground)
-    stored = np.asarray(level[(channel, *box.slices)])
+    stored = read(level, box, channel=channel)
     fragments_at: tuple[float, Any] | None = None
     for how in candidates:
         if how["method"] == "threshold":

@@ -130,8 +130,8 @@ def count_sections(
         truths = np.where(computed, truths, np.uint32(IGNORED_ID))
     level, foreground = open_level(source.store), settings["foreground"]
     ranked = source.ranked if truth.kind == "semantic" else None
-    chosen = np.asarray(level[(source.channel(foreground), *block.write.slices)])
-    values = None if ranked is None else np.asarray(level[(slice(None), *block.write.slices)])
+    chosen = read(level, block.write, channel=source.channel(foreground))
+    values = None if ranked is None else read(level, block.write)
     notes = []
     for z, (truth_section, labels_section) in enumerate(zip(truths, founds, strict=True)):
         counts = _count_section(

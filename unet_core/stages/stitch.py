@@ -14,6 +14,7 @@ from unet_core.io.arrays import (
     create_array,
     cut_of,
     open_level,
+    read,
     read_mirrored,
     shard_of,
     write_block,
@@ -143,7 +144,7 @@ def _by_watershed(
 def _mask_of(
     box: Box, *, source: Probabilities, channel: int, threshold: float
 ) -> npt.NDArray[np.bool_]:
-    found = inside(np.asarray(open_level(source.store)[(channel, *box.slices)]), threshold)
+    found = inside(read(open_level(source.store), box, channel=channel), threshold)
     computed = source.computed(box)
     return found if computed is None else found & computed
 
