@@ -1,5 +1,6 @@
 """The dask cluster of one job: a worker per allotted GPU, else per thread, all on this machine."""
 
+import ctypes
 import logging
 import os
 import signal
@@ -9,7 +10,16 @@ from multiprocessing import resource_tracker
 
 import dask
 import psutil
-from distributed import Client, LocalCluster, Nanny, Scheduler, Security, SpecCluster
+from distributed import (
+    Client,
+    LocalCluster,
+    Nanny,
+    Scheduler,
+    Security,
+    SpecCluster,
+    Worker,
+    WorkerPlugin,
+)
 from distributed.core import Status
 
 from unet_core.config import Resources
@@ -81,6 +91,21 @@ class Workers:
         return float(times.user + times.system)
 
 
+class _EndsWithDriver(WorkerPlugin):
+    """The kernel ends a worker whose driver is gone.
+
+    A worker watches its parent itself, but not while it is stopped or deep in a library.
+    """
+
+    idempotent = True
+
+    def setup(self, worker: Worker) -> None:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+_PR_SET_PDEATHSIG = 1
+
+
 @contextmanager
 def open_workers(resources: Resources, *, workers: int) -> Iterator[Workers]:
     """Start `workers` processes on the loopback interface; one worker stays in this process.
@@ -109,7 +134,11 @@ def open_workers(resources: Resources, *, workers: int) -> Iterator[Workers]:
             with _unseen_signals():
                 cluster = _processes(resources, environment)
         with cluster, Client(cluster) as client:
-            log.info("%d worker(s), dashboard at %s", workers, cluster.dashboard_link)
+            # Where one worker is in this process, dask's own link names another interface.
+            port = cluster.scheduler_info["services"]["dashboard"]
+            if workers > 1:
+                client.register_plugin(_EndsWithDriver())
+            log.info("%d worker(s), dashboard at http://127.0.0.1:%d/status", workers, port)
             yield Workers(client, cluster.scheduler, here=workers == 1)
 
 
@@ -118,7 +147,6 @@ _LOOPBACK = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
 
 def _processes(resources: Resources, environment: list[dict[str, str]]) -> SpecCluster:
     limit = resources.memory_mb * 10**6 // len(environment) if resources.memory_mb else 0
-    # No options of the worker, as no address: what dask would look up is a name of this machine.
     between = {"security": Security.temporary(), "protocol": "tls://"}
     spec = {
         number: {

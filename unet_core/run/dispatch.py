@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from distributed import Future, KilledWorker
 
-from unet_core.errors import BlockError, Hung, UNetCoreError
+from unet_core.errors import AccessError, BlockError, Hung, UNetCoreError
 from unet_core.run.cluster import Workers
 from unet_core.run.dealer import Dealer
 
@@ -91,6 +91,7 @@ class Dispatch:
         self._workers, self._work, self._units = workers, work, units
         self._given_lease, self._ending, self._keep, self._tell = lease_s, ending, keep, tell
         self._addresses = workers.present()
+        self._gone: set[str] = set()
         self._dealer = Dealer(len(units), workers=list(self._addresses), ahead=ahead)
         self._tries: dict[int, _Try] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -133,14 +134,15 @@ class Dispatch:
     def _meet(self) -> None:
         """Take note of the workers that came, and of those that are gone with what they had."""
         now = time.monotonic()
-        self._addresses = self._workers.present()
-        for name in self._addresses.keys() - set(self._dealer.workers) - self._leaving.keys():
-            self._dealer.join(name)
-        for name in set(self._dealer.workers) - self._addresses.keys() - self._leaving.keys():
+        present = self._workers.present()
+        for name in set(self._dealer.workers) - present.keys() - self._leaving.keys():
             self._end(name, _KILLED)
+        for name in present.keys() - set(self._dealer.workers) - self._gone:
+            self._dealer.join(name)
         for name, (since, why) in list(self._leaving.items()):
             if self._workers.is_gone(name):
                 del self._leaving[name]
+                self._gone.add(name)  # the scheduler may not know yet
                 for unit in self._dealer.leave(name):
                     self._lost(unit, why)
             elif now - since > _UNDYING_S:
@@ -149,7 +151,9 @@ class Dispatch:
                     "does not answer, and its block cannot be given to another; finished blocks "
                     "are kept: mend the storage and run the same command again"
                 )
-        if self._dealer.workers:
+        able = set(self._dealer.workers) - self._leaving.keys()
+        self._addresses = {name: present[name] for name in present if name in able}
+        if able:
             self._seen_one = now
         elif now - self._seen_one > _ABSENCE_S:
             raise BlockError(
@@ -201,8 +205,6 @@ class Dispatch:
     def _deal(self) -> None:
         now = time.monotonic()
         for name, address in self._addresses.items():
-            if name in self._leaving:
-                continue
             while (unit := self._dealer.deal(name, now)) is not None:
                 self._submit(unit, name, address)
 
@@ -284,7 +286,8 @@ _KILLED = (
 
 
 def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, _TRANSIENT) and not isinstance(error, UNetCoreError)
+    refused = isinstance(error, UNetCoreError) and not isinstance(error, AccessError)
+    return isinstance(error, _TRANSIENT) and not refused
 
 
 def is_full(error: BaseException) -> bool:

@@ -1,0 +1,248 @@
+"""Workers that are killed, stopped, slow or late, and blocks that fail: with real processes."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.run.faulty import NAMES, in_twos, make
+from unet_core.config import Resources
+from unet_core.errors import BlockError
+from unet_core.io.arrays import open_level
+from unet_core.io.ledger import Build
+from unet_core.run import dispatch
+from unet_core.run.crew import Crew
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("undisturbed") / "x"
+    make(store, Resources())
+    return store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "x"
+
+
+def check_same(store: Path, undisturbed: Path) -> None:
+    files = [path.relative_to(undisturbed) for path in undisturbed.rglob("*") if path.is_file()]
+    assert sorted(p.relative_to(store) for p in store.rglob("*") if p.is_file()) == sorted(files)
+    for file in files:
+        assert (store / file).read_bytes() == (undisturbed / file).read_bytes(), file
+
+
+def kept(store: Path) -> list[str]:
+    return store.with_name("x.ledger.jsonl").read_text().splitlines()[1:]
+
+
+def tries(store: Path, name: str) -> int:
+    return len(list(store.parent.glob(f"tried-{name}-*")))
+
+
+def test_killed_stopped_and_failing_workers_cost_their_blocks_another_try_and_no_more(
+    store: Path, undisturbed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = {"0-4-0": ("killed", 1), "4-0-4": ("stopped", 1), "4-8-0": ("transient", 2)}
+    resources = Resources(threads=3, lease_s=8)
+    notes = make(store, resources, faults=faults, pause=0.1, amount=lambda block: 1)
+    check_same(store, undisturbed)
+    assert [tries(store, name) for name in faults] == [2, 2, 3]
+    assert all(tries(store, name) == 1 for name in NAMES if name not in faults)
+    assert len(set(notes)) > 3, "the workers that came later are used"
+    assert "block 4-0-4: it was not done after 8 s (lease)" in caplog.text
+
+
+def test_a_block_that_kills_its_workers_is_left_out_and_told(
+    store: Path, undisturbed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    crew, resources = Crew(Resources(threads=2)), Resources(threads=2)
+    how = {"on_error": "skip-and-report", "ahead": 2, "pause": 0.02}
+    notes = make(store, resources, crew, faults={"0-4-0": ("killed", 99)}, **how)
+    assert [name for name, note in zip(NAMES, notes, strict=True) if note is None] == ["0-4-0"]
+    assert list(crew.failures) == ["0-4-0"]
+    assert "mem_mb" in crew.failures["0-4-0"]
+    assert tries(store, "0-4-0") == 3
+    for path in store.parent.glob("tried-*"):
+        path.unlink()
+    make(store, Resources())
+    assert len(list(store.parent.glob("tried-*"))) == 1, "a rerun does that one alone"
+    check_same(store, undisturbed)
+
+
+def test_a_lost_node_costs_its_blocks_another_try_and_without_any_the_job_ends(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "_ABSENCE_S", 1.0)
+    crew = Crew(Resources(threads=2))
+
+    def lose_nodes() -> None:
+        for lost, least in enumerate((2, 8)):
+            while not store.with_name("x.ledger.jsonl").exists() or len(kept(store)) < least:
+                time.sleep(0.02)
+            nanny = crew._workers.client.cluster.workers[lost]
+            nanny.close_gracefully()  # so that it makes no other worker
+            os.kill(nanny.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=lose_nodes)
+    thread.start()
+    with pytest.raises(BlockError, match="no worker is left and none came back within 1 s"):
+        make(store, Resources(threads=2), crew, pause=0.2)
+    thread.join()
+    done = len(kept(store))
+    assert 8 <= done < 18
+    assert len(make(store, Resources())) == 18
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_a_slow_worker_gets_few_blocks(store: Path, ahead: int) -> None:
+    notes = make(store, Resources(threads=2), pause=0.1, slow=1.0, ahead=ahead)
+    slow = int((store.parent / "slow").readlink().name)
+    assert notes.count(slow) <= 3
+    assert len(notes) == 18
+
+
+def test_groups_are_computed_together_and_recorded_alone(store: Path, undisturbed: Path) -> None:
+    with pytest.raises(BlockError, match=r"2 block\(s\) failed: 0-0-8, 0-4-0 .*planted"):
+        make(store, Resources(), together=in_twos, faults={"0-4-0": ("wrong", 1)})
+    assert len(kept(store)) == 16
+    assert tries(store, "0-4-0") == 1, "a wrong value is no better the next time"
+    make(store, Resources(), together=in_twos)
+    assert tries(store, "0-0-0") == 1
+    check_same(store, undisturbed)
+
+
+def test_when_most_blocks_fail_no_further_one_is_begun(store: Path) -> None:
+    with pytest.raises(BlockError, match=r"4 block\(s\) failed"):
+        make(
+            store,
+            Resources(),
+            faults=dict.fromkeys(NAMES, ("wrong", 9)),
+            on_error="skip-and-report",
+        )
+    assert len(list(store.parent.glob("tried-*"))) <= 5
+
+
+def test_a_full_disk_ends_the_job_at_once_and_says_what_is_free(store: Path) -> None:
+    with pytest.raises(BlockError, match=r"takes no more.*free where x stands: [0-9]+ MB"):
+        make(store, Resources(), faults={"0-4-0": ("disk full", 1)})
+    assert 3 <= len(kept(store)) <= 4
+    assert not (store / "zarr.json").exists()
+
+
+def test_a_ledger_that_cannot_grow_ends_the_job_likewise(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tick, left = Build.tick, iter(range(5))
+
+    def full(*args: object, **keys: object) -> None:
+        if next(left, None) is None:
+            raise OSError(28, os.strerror(28))
+        tick(*args, **keys)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Build, "tick", full)
+    with pytest.raises(BlockError, match="takes no more"):
+        make(store, Resources())
+    assert len(kept(store)) == 5
+
+
+def test_the_log_tells_the_dashboard(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    make(store, Resources())
+    assert "1 worker(s), dashboard at http://127.0.0.1:" in caplog.text
+
+
+SCRIPT = """
+if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+    from tests.run.faulty import make
+    from unet_core import cli
+    from unet_core.config import Resources
+
+    store, options = Path(sys.argv[1]), {options}
+    resources = Resources(**options.pop("resources"))
+    cli._phantom = lambda _: make(store, resources, **options)
+    sys.exit(cli.main(["phantom", "--shape", "1", "1", "1", "--out", sys.argv[1]]))
+"""
+
+
+def start(store: Path, **options: object) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[2]
+    script = store.with_name("script.py")
+    script.write_text(SCRIPT.replace("{options}", repr(options)))
+    return subprocess.Popen(
+        [sys.executable, script, store],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def group(job: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Processes of the job, ended ones that nobody has waited for left out."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        try:
+            alike = os.getpgid(process.pid) == job.pid
+        except ProcessLookupError:
+            continue
+        if alike and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def until(job: subprocess.Popen[str], moment: object) -> None:
+    while not moment():  # type: ignore[operator]
+        if job.poll() is not None:
+            pytest.fail(f"it ended before: {job.communicate()[1]}")
+        time.sleep(0.02)
+
+
+def test_a_block_that_hangs_in_the_only_process_ends_it(store: Path) -> None:
+    job = start(store, resources={"lease_s": 1}, faults={"0-4-0": ("hangs", 1)})
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 1
+    assert "block 0-4-0: it was not done after 1 s (lease) and counts as hung" in errors
+    assert len(kept(store)) == 3
+
+
+def test_without_its_driver_no_worker_lives_or_writes(store: Path) -> None:
+    job = start(store, resources={"threads": 2}, pause=0.3, faults={"0-8-0": ("stopped", 1)})
+    until(job, lambda: tries(store, "0-8-0") and len(kept(store)) > 8)
+    os.kill(job.pid, signal.SIGKILL)
+    job.communicate(timeout=60)
+    deadline = time.monotonic() + 10
+    while group(job):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    files = {path: path.stat().st_mtime_ns for path in store.parent.rglob("*")}
+    time.sleep(1)
+    assert files == {path: path.stat().st_mtime_ns for path in store.parent.rglob("*")}
+
+
+def test_asked_to_end_while_workers_start_it_computes_nothing(store: Path) -> None:
+    job = start(store, resources={"threads": 2})
+    until(job, lambda: len(group(job)) > 2)
+    os.killpg(job.pid, signal.SIGTERM)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 143, errors
+    assert "asked to end" in errors
+    assert not kept(store)
+
+
+def test_one_and_two_workers_make_the_same_store(store: Path, undisturbed: Path) -> None:
+    make(store, Resources(threads=2), ahead=2)
+    check_same(store, undisturbed)
+    assert np.array_equal(open_level(store)[:], open_level(undisturbed)[:])
