@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 PATIENCE_S = 240.0
 """After which a test gives up; far beyond what anything here takes on a busy machine."""
@@ -76,6 +78,31 @@ def until(claim: Callable[[], bool], job: Job | None = None) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {PATIENCE_S} s in vain: {job.text() if job else ''}")
         time.sleep(0.005)
+
+
+@contextmanager
+def small_disk(folder: Path, *, mb: int) -> Iterator[Path]:
+    """A file system of so many MB at `folder`; skips where this user may not mount one."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={mb}m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no disk can be mounted here: {getattr(error, 'stderr', error)!r}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path, *, but: int) -> Path:
+    """A file that takes all room of a disk but so many bytes."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    os.truncate(ballast, ballast.stat().st_size - but)
+    return ballast
 
 
 def ledger_of(store: Path) -> Path:
