@@ -22,6 +22,7 @@ from unet_core.stages.score import score_volume
 NAMES = {"a": "test", "b": "test", "c": "predict"}
 MANIFEST = {
     "models": ["net"],
+    "ensembles": {},
     "volumes": [{"name": n, "fold": f, "truth": f == "test"} for n, f in NAMES.items()],
 }
 
@@ -170,3 +171,46 @@ def test_a_missing_result_is_named(results: Path, tmp_path: Path) -> None:
     manifest = json.loads(json.dumps(MANIFEST).replace('"net"', '"other"'))
     with pytest.raises(StoreError, match=r"scores\.json is missing"):
         write_report(ReportConfig(), manifest=manifest, results=results, out=tmp_path / "i.html")
+
+
+def test_parts_that_were_not_computed_are_named(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, copy := tmp_path / "results")
+    path = copy / "volumes/a/net/probabilities.ome.zarr/zarr.json"
+    group = json.loads(path.read_text())
+    group["attributes"]["unet"] |= {
+        "region": [[0, 4], [0, 32], [8, 60]],
+        "downsample": [1, 2, 2],
+        "mask": "digest",
+        "skipped": 0.125,
+        "failed": {"0-0-8": "chunk 3 is <damaged>"},
+    }
+    write_json(path, group)
+    page = tmp_path / "index.html"
+    write_report(ReportConfig(), manifest=MANIFEST, results=copy, out=page)
+    text = page.read_text()
+    for part in (
+        "only the region z 0 to 4, y 0 to 32, x 8 to 60 was computed",
+        "only voxels inside the mask",
+        "the mean of 1 x 2 x 2 (z y x) of raw",
+        "12.5 % of its voxels",
+        "0-0-8",
+        "chunk 3 is &lt;damaged&gt;",
+        "results/volumes/a/net/probabilities.ome.zarr/zarr.json",
+    ):
+        assert part in text, part
+    assert text.index("Blocks that could not be computed") < text.index("The run")
+    write_report(ReportConfig(), manifest=MANIFEST, results=results, out=page)
+    assert "could not be computed" not in page.read_text()
+
+
+def test_an_ensemble_is_listed_with_its_members_and_scored(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, copy := tmp_path / "results")
+    for name in NAMES:
+        shutil.copytree(copy / "volumes" / name / "net", copy / "volumes" / name / "both")
+    manifest = {**MANIFEST, "ensembles": {"both": ["net", "other"]}}
+    page = tmp_path / "index.html"
+    write_report(ReportConfig(), manifest=manifest, results=copy, out=page)
+    assert "the mean of the probabilities of net, other" in page.read_text()
+    lines = (tmp_path / "scores.tsv").read_text().splitlines()[1:]
+    assert {line.split("\t")[0] for line in lines} == {"net", "both"}
+    assert not (tmp_path / "curves.both.svg").exists()

@@ -31,6 +31,7 @@ from unet_core.io.atomic import write_text
 from unet_core.io.ngff import attributes_of, voxel_size_of
 from unet_core.metrics.scores import summed
 from unet_core.provenance import plain, versions
+from unet_core.stages.report_inference import failures, inference_of
 from unet_core.stages.report_jobs import duration, jobs_of, number_of, times_of
 
 _DEFAULTS = {
@@ -63,7 +64,8 @@ def write_report(
     Parameters
     ----------
     manifest
-        ``{"models": [name, …], "volumes": [{"name", "fold", "truth"}, …]}``.
+        ``{"models": [name, …], "ensembles": {name: [model, …]}, "volumes": [{"name", "fold",
+        "truth"}, …]}``.
     results
         Folder of the run.
 
@@ -72,7 +74,8 @@ def write_report(
     StoreError
         If a result of the run is missing.
     """
-    volumes, models = manifest["volumes"], manifest["models"]
+    volumes, ensembles = manifest["volumes"], manifest["ensembles"]
+    models = [*manifest["models"], *ensembles]
     scores = {
         (volume["name"], model): _json(_of(results, volume["name"], model) / "scores.json")
         for volume in volumes
@@ -82,7 +85,8 @@ def write_report(
     jobs = list(jobs_of(results, [volume["name"] for volume in volumes]))
     ordered = sorted(volumes, key=lambda volume: _FOLDS.index(volume["fold"]))
     tables = _tables(scores, volumes, models)
-    described = [_model(results / "models" / model, model) for model in models]
+    described = [_model(results / "models" / model, model) for model in manifest["models"]]
+    shown = [_volume(results, volume, models, scores) for volume in ordered]
     page = render(
         {
             "title": config.title,
@@ -91,8 +95,9 @@ def write_report(
             "total": duration(sum(job["seconds"] or 0 for job in jobs)),
             "cards": _cards(tables),
             "tables": tables,
-            "models": described,
-            "volumes": [_volume(results, volume, models, scores) for volume in ordered],
+            "models": described + [_ensemble(results, *of) for of in ensembles.items()],
+            "volumes": shown,
+            "failures": failures(shown),
             "jobs": jobs,
             "settings": list(_settings(results, volumes, models)),
             "versions": versions(),
@@ -175,6 +180,16 @@ def _model(folder: Path, name: str) -> dict[str, Any]:
     }
 
 
+def _ensemble(results: Path, name: str, members: Sequence[str]) -> dict[str, Any]:
+    calibration = results / "models" / name / "calibration.json"
+    return {
+        "name": name,
+        "curves": "",
+        "summary": f"Ensemble: the mean of the probabilities of {', '.join(members)}.",
+        "calibration": _calibration(_json(calibration)) if calibration.exists() else None,
+    }
+
+
 def _calibration(chosen: Mapping[str, Any]) -> dict[str, Any]:
     def told(candidate: Mapping[str, Any]) -> str:
         shown = (f"{k} {v:.4g}" for k, v in candidate.items() if k not in ("method", "value"))
@@ -225,6 +240,7 @@ def _volume(
                 "objects": made["objects"],
                 "method": made["method"],
                 "columns": (*_COLUMNS[:3], *(_COLUMNS[3:] if volume["truth"] else ())),
+                "inference": inference_of(results, name, model),
                 "source": embedded(folder / "montage.jpg"),
                 "thresholds": drawn(_thresholds(isbi)) if isbi else None,
             }

@@ -1,0 +1,52 @@
+"""What the page says of how probabilities were made: in which part, and what is missing."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unet_core.io.ngff import attributes_of
+
+
+def inference_of(results: Path, volume: str, model: str) -> dict[str, Any]:
+    """What is special about the probabilities of one volume.
+
+    `part`: sentences on region, mask, level and skipped share, of those that are not as by
+    default; `failed`: block and error of each that could not be computed; `marker`: the file that,
+    removed, has them tried again.
+    """
+    store = results / "volumes" / volume / model / "probabilities.ome.zarr"
+    unet = attributes_of(store)["unet"]
+    failed = [{"block": name, "error": error} for name, error in unet.get("failed", {}).items()]
+    return {
+        "volume": volume,
+        "model": model,
+        "part": list(_part(unet)),
+        "failed": failed,
+        "marker": str((store / "zarr.json").relative_to(results.parent)),
+    }
+
+
+def _part(unet: Mapping[str, Any]) -> list[str]:
+    told = []
+    if region := unet.get("region"):
+        axes = ", ".join(
+            f"{axis} {start} to {stop}" for axis, (start, stop) in zip("zyx", region, strict=True)
+        )
+        told.append(f"only the region {axes} was computed")
+    if unet.get("mask"):
+        told.append("only voxels inside the mask were computed")
+    if (step := unet.get("downsample", [1, 1, 1])) != [1, 1, 1]:
+        told.append(f"one voxel is the mean of {' x '.join(map(str, step))} (z y x) of raw")
+    if skipped := unet.get("skipped", 0):
+        told.append(f"{100 * skipped:.3g} % of its voxels lie in blocks skipped as masked or empty")
+    return told
+
+
+def failures(volumes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of all volumes and models, those with blocks that failed."""
+    return [
+        picture["inference"]
+        for volume in volumes
+        for picture in volume["pictures"]
+        if picture["inference"]["failed"]
+    ]
