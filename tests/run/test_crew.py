@@ -69,7 +69,7 @@ def test_a_step_that_needs_more_memory_gets_fewer_workers(monkeypatch: pytest.Mo
     opened = []
 
     @contextmanager
-    def open_workers(resources: Resources, *, workers: int) -> Iterator[object]:
+    def open_workers(resources: Resources, *, workers: int, dashboard: bool) -> Iterator[object]:
         opened.append(workers)
         yield object()
 

@@ -107,7 +107,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
-def open_workers(resources: Resources, *, workers: int) -> Iterator[Workers]:
+def open_workers(
+    resources: Resources, *, workers: int, dashboard: bool = True
+) -> Iterator[Workers]:
     """Start `workers` processes on the loopback interface; one worker stays in this process.
 
     Threads and memory of `resources` are shared out evenly; with GPUs, worker i sees the i-th of
@@ -127,25 +129,28 @@ def open_workers(resources: Resources, *, workers: int) -> Iterator[Workers]:
                 processes=False,
                 threads_per_worker=SLOTS,
                 memory_limit=0,
-                dashboard_address=_LOOPBACK["dashboard_address"],
+                dashboard_address=_LOOPBACK["dashboard_address"] if dashboard else None,
                 silence_logs=logging.CRITICAL,
             )
         else:
             with _unseen_signals():
-                cluster = _processes(resources, environment)
+                cluster = _processes(resources, environment, dashboard)
         with cluster, Client(cluster) as client:
-            # Where one worker is in this process, dask's own link names another interface.
-            port = cluster.scheduler_info["services"]["dashboard"]
             if workers > 1:
                 client.register_plugin(_EndsWithDriver())
-            log.info("%d worker(s), dashboard at http://127.0.0.1:%d/status", workers, port)
+            # Where one worker is in this process, dask's own link names another interface.
+            port = cluster.scheduler_info["services"].get("dashboard")
+            seen = f", dashboard at http://127.0.0.1:{port}/status" if dashboard else ""
+            log.info("%d worker(s)%s", workers, seen)
             yield Workers(client, cluster.scheduler, here=workers == 1)
 
 
 _LOOPBACK = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
 
 
-def _processes(resources: Resources, environment: list[dict[str, str]]) -> SpecCluster:
+def _processes(
+    resources: Resources, environment: list[dict[str, str]], dashboard: bool
+) -> SpecCluster:
     limit = resources.memory_mb * 10**6 // len(environment) if resources.memory_mb else 0
     between = {"security": Security.temporary(), "protocol": "tls://"}
     spec = {
@@ -167,7 +172,7 @@ def _processes(resources: Resources, environment: list[dict[str, str]]) -> SpecC
         workers=spec,
         silence_logs=logging.CRITICAL,
         security=between["security"],
-        scheduler={"cls": Scheduler, "options": {**_LOOPBACK, "dashboard": True, **between}},
+        scheduler={"cls": Scheduler, "options": {**_LOOPBACK, "dashboard": dashboard, **between}},
     )
 
 

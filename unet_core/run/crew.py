@@ -252,7 +252,8 @@ class Crew:
         workers = min(most, units)
         if self._workers is None or not workers <= self._size <= most:
             self._opened.close()
-            opened = open_workers(self.resources, workers=workers)
+            watched = units > _UNWATCHED
+            opened = open_workers(self.resources, workers=workers, dashboard=watched)
             self._workers = self._opened.enter_context(opened)
             self._size = workers
         return self._workers
@@ -281,6 +282,9 @@ def _told(step: str, failed: Mapping[str, Failure]) -> str:
         "same command again"
     )
 
+
+_UNWATCHED = 4
+"""Units up to which a dashboard would be gone before anyone looks; its start takes 0.4 s."""
 
 _NAMED = 20
 """Failed blocks that a message names."""
