@@ -17,6 +17,7 @@ from unet_core.io.ledger import building
 from unet_core.io.ngff import multiscale
 from unet_core.stages.montage import draw_montage
 from unet_core.stages.report import write_report
+from unet_core.stages.report_jobs import jobs_of
 from unet_core.stages.score import score_volume
 
 NAMES = {"a": "test", "b": "test", "c": "predict"}
@@ -139,6 +140,17 @@ def test_the_page_draws_every_rule_and_says_what_calibration_chose(
     assert "1 job · 2 s" in text  # infer
     assert "threshold with threshold 0.7: v_rand 1.0000." in text
     assert "calibrated: 0.7" in text
+
+
+def test_a_batch_is_one_job_of_all_its_voxels(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, copy := tmp_path / "results")
+    table = "s\tmax_rss\tcpu_time\n4.0\t100\t1.5\n"
+    (copy / "benchmarks/infer/small.net.tsv").write_text(table)
+    (copy / "benchmarks/infer/b.net.tsv").write_text(table)  # of before it was of the batch
+    volumes = [v | ({} if v["name"] == "a" else {"batch": "small"}) for v in MANIFEST["volumes"]]
+    jobs = list(jobs_of(copy, volumes))
+    assert [job["name"] for job in jobs] == ["a.net", "small.net"]
+    assert [job["amount"] for job in jobs] == ["0.0096 Mvoxel", "0.0192 Mvoxel"]
 
 
 def test_folds_stand_side_by_side_with_the_test_first(results: Path, tmp_path: Path) -> None:

@@ -10,25 +10,31 @@ from unet_core.figures.flow import STAGES
 from unet_core.io.arrays import open_level
 
 
-def jobs_of(results: Path, volumes: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """One mapping per job that left a benchmark, in stage order.
+def jobs_of(results: Path, volumes: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One mapping per job that left a benchmark, in stage order; `volumes`: of the manifest.
 
     `stage`, `name`, `seconds`, `cpu` (seconds), `memory` (MB), `amount` (what was done) and `rate`
     (per second); None for what is unknown. Of a job that went on after an interruption Snakemake
     knows the last part alone.
     """
-    voxels = {}
+    voxels: dict[str, int] = {}
+    inferred: dict[str, int] = {}
     for volume in volumes:
-        raw = open_level(results / "volumes" / volume / "raw.ome.zarr")
-        voxels[volume] = raw.size // raw.shape[0]
+        raw = open_level(results / "volumes" / volume["name"] / "raw.ome.zarr")
+        voxels[volume["name"]] = count = raw.size // raw.shape[0]
+        job = volume.get("batch", volume["name"])
+        inferred[job] = inferred.get(job, 0) + count
     for stage in STAGES:
         for path in sorted((results / "benchmarks" / stage).glob("*.tsv")):
+            if stage == "infer" and path.stem.split(".")[0] not in inferred:
+                continue  # of before its volume was of a batch, or of another
             with path.open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file, delimiter="\t"))
             if not rows:
                 continue
             seconds = number_of(rows[-1]["s"])
-            amount, unit = _amount(results, stage, path.stem, voxels)
+            counts = inferred if stage == "infer" else voxels
+            amount, unit = _amount(results, stage, path.stem, counts)
             rate = f"{amount / seconds:.3g} {unit}/s" if amount and seconds else None
             yield {
                 "stage": stage,
@@ -72,7 +78,7 @@ def number_of(text: str) -> float | None:
 def _amount(
     results: Path, stage: str, name: str, voxels: Mapping[str, int]
 ) -> tuple[float | None, str]:
-    """How much a job did, and of what: steps, patches or voxels of its volume."""
+    """How much a job did, and of what: steps, patches or voxels of its volumes."""
     if stage == "train":
         model = results / "models" / name / "model.json"
         if model.exists():
