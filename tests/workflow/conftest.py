@@ -51,7 +51,8 @@ class Project:
         path.write_text(text)
 
     def sheet(self, rows: Sequence[Sequence[str]], name: str = "config/volumes.tsv") -> None:
-        header = ("name", "raw", "truth", "fold", "voxel_size_nm", "sections")
+        header = ("name", "raw", "truth", "fold", "voxel_size_nm", "sections", "mask")
+        header = header[: max(map(len, rows))]
         self.write(name, "\n".join("\t".join(row) for row in (header, *rows)) + "\n")
 
     def plan(self, **changes: Any) -> set[str]:

@@ -49,6 +49,23 @@ def test_what_is_right_is_accepted(here: Project) -> None:
         ({"augment": {"patch": [188, 188]}}, ["augment.patch"]),
         ({"train": {"learning_rate": ".nan"}}, ["train.learning_rate", "model one"]),
         ({"objects": {"foreground": 2}}, ["objects.foreground 2", "model.classes 2"]),
+        ({"infer": {"region": [[0, 4], [8, 8], [0, 16]]}}, ["infer.region along y", "[8, 8]"]),
+        ({"infer": {"region": [[0, 4], [8, 16]]}}, ["infer.region"]),
+        ({"infer": {"classes": []}}, ["infer.classes", "at least one"]),
+        ({"infer": {"classes": [1, 1]}}, ["infer.classes", "each once", "[1, 1]"]),
+        ({"infer": {"classes": [1, 2]}}, ["infer.classes", "class 2", "model one", "classes 2"]),
+        ({"infer": {"classes": [0]}}, ["objects.foreground 1", "infer.classes [0]", "add it"]),
+        ({"infer": {"downsample": [1, 0, 2]}}, ["infer.downsample", "[1, 0, 2]"]),
+        ({"infer": {"on_error": "skip"}}, ["infer.on_error", "skip-and-report"]),
+        (
+            {"infer": {"tile_px": "auto"}, "model": {"norm": "instance"}},
+            ["infer.tile_px auto", "model one", "norm instance"],
+        ),
+        ({"ensembles": {"both": ["one"]}}, ["ensembles.both", "at least two"]),
+        ({"ensembles": {"both": ["one", "one"]}}, ["ensembles.both", "each once"]),
+        ({"ensembles": {"both": ["one", "tow"]}}, ["ensembles.both", "did you mean two?"]),
+        ({"ensembles": {"one": ["one", "two"]}}, ["ensembles.one", "rename"]),
+        ({"ensembles": {"a/b": ["one", "two"]}}, ["'a/b' cannot name a folder"]),
         ({"models": []}, ["models", "at least one"]),
         ({"models": ["one.yaml", "sub/one.yaml"]}, ["one"]),
         ({"models": ["none.yaml"]}, ["models", "none.yaml"]),
@@ -164,6 +181,43 @@ def test_raw_and_truth_of_unequal_shape_stop_the_dry_run(here: Project) -> None:
     assert run.returncode == 1
     assert "line 2 (a): sections 0:6 end beyond the 5 sections" in run.stdout
     assert "line 3 (b): raw has 5 x 20 x 30 voxels, truth has 5 x 20 x 31 voxels" in run.stdout
+
+
+def test_members_of_an_ensemble_must_have_the_same_classes(here: Project) -> None:
+    here.write("two.yaml", "model: {depth: 2, classes: 3}\n")
+    message = refusal(ensembles={"both": ["one", "two"]})
+    assert "ensembles.both: members must have the same" in message
+    assert "one has 1 and 2, two has 1 and 3" in message
+
+
+def test_what_does_not_hold_the_region_the_level_or_the_mask_stops_the_dry_run(
+    here: Project,
+) -> None:
+    volumes = []
+    for name, fold in {"a": "train", "b": "test", "c": "predict"}.items():
+        tifffile.imwrite(f"{name}.tif", np.zeros((5, 300, 30), np.uint8))
+        truth = "" if fold == "predict" else f"{name}-truth.tif"
+        mask = f"{name}-mask.tif" if name != "a" else ""
+        if truth:
+            tifffile.imwrite(truth, np.zeros((5, 300, 30), np.uint8))
+        if mask:
+            shape = (5, 150, 15) if name == "b" else (5, 150, 14)
+            tifffile.imwrite(mask, np.zeros(shape, np.uint8))
+        volumes.append([name, f"{name}.tif", truth, fold, "50,4,4", "", mask])
+    here.sheet(volumes)
+    run = here.snakemake("-n", real=True)
+    assert "line 4 (c): raw has 5 x 300 x 30 voxels, mask has 5 x 150 x 14" in run.stdout
+    here.sheet(volumes[:2])
+    assert here.snakemake("-n", real=True).returncode == 0
+    run = here.snakemake("-n", "--config", "infer={region: [[0, 6], [0, 99], [0, 30]]}", real=True)
+    assert run.returncode == 1
+    assert "line 2 (a): infer.region asks for 0 to 6 along z, the volume has 5" in run.stdout
+    run = here.snakemake("-n", "--config", "infer={downsample: [2, 2, 2]}", real=True)
+    assert run.returncode == 1
+    assert "line 3 (b): infer.downsample [2, 2, 2]" in run.stdout
+    assert "choose one of [1, 1, 1], [1, 2, 2]" in run.stdout
+    run = here.snakemake("-n", "--config", "infer={downsample: [1, 2, 2]}", real=True)
+    assert run.returncode == 0, run.stdout
 
 
 def test_a_wrong_setting_stops_the_dry_run_without_a_traceback(here: Project) -> None:

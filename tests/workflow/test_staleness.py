@@ -39,12 +39,15 @@ SETTING_READERS: dict[str, set[str]] = {
     "augment.brightness": {"augment train"},
     "augment.noise_sd": {"augment train"},
     "augment.validation_patches": {"augment validation"},
+    "infer.tile_px": set(),
+    "infer.on_error": set(),
     "report.title": {"report"},
 }
-"""Settings that not all readers of their section read."""
+"""Settings that not all readers of their section read; of infer those that decide no voxel."""
 
 FOLLOWERS: dict[str, set[str]] = {
     "convert raw": {"augment train", "augment validation", "infer", "montage"},
+    "convert mask": {"infer", "calibrate", "stitch", "score"},
     "convert truth": {"weights", "calibrate", "score", "montage"},
     "weights": {"augment train", "augment validation"},
     "augment train": {"train"},
@@ -195,7 +198,7 @@ def test_every_setting_has_an_edit_here() -> None:
 def test_an_edit_reruns_the_stages_that_read_it_and_what_follows(
     edited: dict[str, set[str]], key: str
 ) -> None:
-    readers = SETTING_READERS.get(key) or SECTION_READERS[key.split(".")[0]]
+    readers = SETTING_READERS.get(key, SECTION_READERS[key.split(".")[0]])
     assert stages(edited[key]) == after(readers)
 
 
@@ -212,8 +215,8 @@ def test_a_finished_workflow_has_nothing_to_do(finished: Project) -> None:
     assert "Nothing to be done" in finished.snakemake("-n").stdout
 
 
-def test_a_tile_edit_never_retrains(edited: dict[str, set[str]]) -> None:
-    assert not stages(edited["infer.tile_px"]) & {"train", "augment train", "convert raw"}
+def test_an_edit_of_inference_never_retrains(edited: dict[str, set[str]]) -> None:
+    assert not stages(edited["infer.dtype"]) & {"train", "augment train", "convert raw"}
 
 
 def test_a_learning_rate_edit_never_reconverts(edited: dict[str, set[str]]) -> None:
@@ -276,6 +279,13 @@ def test_a_new_model_leaves_the_others(project: Project) -> None:
     assert jobs - {job for job in jobs if "model=three" in job} == {"all", "report"}
 
 
+def test_another_machine_or_profile_reruns_nothing(finished: Project) -> None:
+    """Cores, GPUs, memory and threads are in no result; on the command line as in a profile."""
+    asked = ("--set-threads", "infer=3", "--set-resources", "infer:gpu=2", "infer:mem_mb=1000")
+    told = finished.snakemake("-n", *asked).stdout
+    assert "Nothing to be done" in told, told
+
+
 def test_a_preset_retrains_its_model_only(project: Project) -> None:
     project.write("two.yaml", "model: {depth: 2, width: 4}\ntrain: {steps: 10}\n")
     jobs = project.plan()
@@ -327,7 +337,7 @@ def test_data_that_moved_rerun_nothing(project: Project) -> None:
 def test_raw_files_may_be_archived_once_they_are_converted(project: Project) -> None:
     shutil.rmtree(project.folder / "data")
     assert project.plan() == set()
-    assert stages(project.plan(infer={"tile_px": 192})) == after({"infer"})
+    assert stages(project.plan(infer={"dtype": "float16"})) == after({"infer"})
     told = project.snakemake("-n").stdout
     assert "the store made of it is used as it is" in told
 
