@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     {"errors"},
-    {"config", "geometry", "provenance"},
+    {"config", "geometry", "provenance", "traversal"},
     {"io", "ops", "metrics", "net", "figures"},
     {"run"},
     {"stages", "options"},

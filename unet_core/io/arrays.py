@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
-from zarr.storage import ObjectStore
 
 from unet_core.errors import StoreError
 from unet_core.geometry import Box, Zyx, whole_shards
-from unet_core.io.remote import REQUESTS, Location, Objects, asking
+from unet_core.io.remote import REQUESTS, Location, Objects, Remote, asking
 from unet_core.io.shards import Layout, compressor, opened, read_box, write_box
 from unet_core.provenance import digest_of
 
@@ -43,8 +42,7 @@ def open_level(
             array = zarr.open_array(store / str(level), mode=mode)
         elif mode == "r":
             with asking(store):
-                held = ObjectStore(store.store(str(level)), read_only=True)
-                array = zarr.open_array(held, mode="r")
+                array = zarr.open_array(store.store(str(level)), mode="r")
         else:
             raise StoreError(f"{store} can be read and not written; write to a folder")
     except FileNotFoundError:
@@ -144,7 +142,7 @@ def read(array: ZarrArray, box: Box, *, channel: int | None = None) -> Array:
     start, stop = [0] * len(leading), list(leading)
     if channel is not None:
         start[-1], stop[-1] = channel, channel + 1
-    layout = _layout_of(array)
+    layout = layout_of(array)
     if layout is None:  # cut by another program
         voxels = _read_foreign(array, [*start, *box.start], [*stop, *box.stop])
     else:
@@ -197,17 +195,17 @@ def write_block(array: ZarrArray, box: Box, data: Array) -> str:
             f"block {box.start} of {array.store_path} takes {wanted} {array.dtype}, got "
             f"{data.shape} {data.dtype}"
         )
-    layout = _layout_of(array)
+    layout = layout_of(array)
     if layout is None:
         raise StoreError(
             f"{array.store_path} is not cut as this version cuts stores; delete it with its "
             ".ledger.jsonl and rerun the stage that makes it"
         )
-    write_box(layout, _folder_of(array), [0] * (data.ndim - 3) + list(box.start), data)
+    write_box(layout, [0] * (data.ndim - 3) + list(box.start), data)
     return array_digest(data)
 
 
-def _layout_of(array: ZarrArray) -> Layout | None:
+def layout_of(array: ZarrArray) -> Layout | None:
     """How the chunks of `array` are stored; None where that is not as they are stored here."""
     metadata: Any = array.metadata.to_dict()
     try:
@@ -228,7 +226,7 @@ def _layout_of(array: ZarrArray) -> Layout | None:
     if not as_here or array.dtype.kind not in "buif" or array.shards is None:
         return None
     store: Any = array.store
-    remote = isinstance(store, ObjectStore)
+    folder = None if isinstance(store, Remote) else Path(store.root) / array.path
     return Layout(
         name=str(array.store_path).removeprefix("file://"),
         shape=array.shape,
@@ -238,14 +236,10 @@ def _layout_of(array: ZarrArray) -> Layout | None:
         codec=codec,
         checked=checked,
         complete=metadata.get("attributes", {}).get("unet") == _COMPLETE["unet"],
-        opened=Objects(store, array.path) if remote else partial(opened, _folder_of(array)),
-        threads=REQUESTS if remote else 1,
+        folder=folder,
+        opened=Objects(store, array.path) if folder is None else partial(opened, folder),
+        threads=REQUESTS if folder is None else 1,
     )
-
-
-def _folder_of(array: ZarrArray) -> Path:
-    store: Any = array.store
-    return Path(store.root) / array.path
 
 
 def _endians(*specs: Sequence[Any]) -> list[str]:

@@ -21,7 +21,7 @@ class Cache:
     ----------
     most_bytes
         Of decoded chunks that are kept between reads; 0 keeps none.
-        `geometry.walk` says how many a volume needs.
+        `traversal.walk` says how many a volume needs.
     """
 
     def __init__(self, array: ZarrArray, *, most_bytes: int) -> None:

@@ -33,8 +33,8 @@ class Url:
         """Its last part, as of a path."""
         return self.address.rsplit("/", 1)[-1]
 
-    def store(self, name: str = "") -> Any:
-        """What `obstore` opens at `name` below the address.
+    def store(self, name: str = "") -> "Remote":
+        """The objects below the address and `name`.
 
         Raises
         ------
@@ -50,8 +50,9 @@ class Url:
         address = "/".join([self.address, name]).rstrip("/")
         with asking(self):
             if self.address.startswith("http:"):
-                return HTTPStore.from_url(address, client_options={"allow_http": True})
-            return from_url(address)
+                plain = HTTPStore.from_url(address, client_options={"allow_http": True})
+                return Remote(plain)
+            return Remote(from_url(address))
 
     def text(self, name: str) -> str:
         """The file `name` below the address.
@@ -65,7 +66,7 @@ class Url:
         """
         store = self.store()
         with asking(self):
-            return bytes(store.get(name).bytes()).decode()
+            return bytes(store.store.get(name).bytes()).decode()
 
 
 Location: TypeAlias = Path | Url
@@ -100,11 +101,33 @@ def asking(where: object) -> Iterator[None]:
         ) from error
 
 
+class Remote(ObjectStore[Any]):
+    """An object store that is read, and the ends of objects that it was asked for."""
+
+    def __init__(self, store: Any) -> None:
+        super().__init__(store, read_only=True)
+        self.tails: dict[str, bytes] = {}
+
+    def tail(self, key: str, size: int) -> bytes:
+        """The last `size` bytes of an object, or all where it has fewer."""
+        from obstore.exceptions import NotSupportedError
+
+        if key not in self.tails:
+            try:
+                found = self.store.get(key, options={"range": {"suffix": size}})
+                self.tails[key] = bytes(found.bytes())
+            except NotSupportedError:  # Azure counts from the start alone
+                whole = self.store.head(key)["size"]
+                some = self.store.get_range(key, start=max(0, whole - size), end=whole)
+                self.tails[key] = bytes(some)
+        return self.tails[key]
+
+
 @dataclass(frozen=True)
 class Objects:
     """Opens objects below an array as files are opened (`shards.Source`)."""
 
-    store: ObjectStore[Any]
+    store: Remote
     path: str
 
     @contextmanager
@@ -112,29 +135,23 @@ class Objects:
         """The object `name` below the array, which is asked for when it is read."""
         key = "/".join(filter(None, [self.path, name]))
         with asking(name):
-            yield Object(self.store.store, key)
+            yield Object(self.store, key)
 
 
 @dataclass(frozen=True)
 class Object:
     """One object of a store."""
 
-    store: Any
+    store: Remote
     key: str
 
     def tail(self, size: int) -> bytes:
-        """Its last `size` bytes, or all where it has fewer."""
-        from obstore.exceptions import NotSupportedError
-
-        try:
-            found = self.store.get(self.key, options={"range": {"suffix": size}})
-        except NotSupportedError:  # Azure counts from the start alone
-            whole = self.store.head(self.key)["size"]
-            return bytes(self.store.get_range(self.key, start=max(0, whole - size), end=whole))
-        return bytes(found.bytes())
+        """Its last `size` bytes, or all where it has fewer; asked for once."""
+        return self.store.tail(self.key, size)
 
     def parts(self, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
         """The bytes at each (offset, length), in order; those that lie close in one request."""
         if ranges:
             starts, lengths = zip(*ranges, strict=True)
-            yield from map(bytes, self.store.get_ranges(self.key, starts=starts, lengths=lengths))
+            found = self.store.store.get_ranges(self.key, starts=starts, lengths=lengths)
+            yield from map(bytes, found)

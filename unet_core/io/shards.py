@@ -96,6 +96,9 @@ class Layout:
     complete: bool
     """Whether every shard has a file, so that a missing one is a loss and not zeros."""
 
+    folder: Path | None
+    """Of the array, None at an address, where nothing is written."""
+
     opened: Callable[[str], AbstractContextManager[Source]]
     """Opens a file of the array by its name below the array; FileNotFoundError if absent."""
 
@@ -161,7 +164,7 @@ def read_box(layout: Layout, start: Sequence[int], stop: Sequence[int]) -> Array
     return out
 
 
-def write_box(layout: Layout, root: Path, start: Sequence[int], values: Array) -> None:
+def write_box(layout: Layout, start: Sequence[int], values: Array) -> None:
     """Write `values`, whose first lies at `start`, as files that each appear whole.
 
     They are whole shards, up to the array's edge. Equal values give equal bytes.
@@ -170,12 +173,16 @@ def write_box(layout: Layout, root: Path, start: Sequence[int], values: Array) -
     ------
     AccessError
         If a file cannot be written.
+    StoreError
+        If the array is at an address.
     """
+    if layout.folder is None:
+        raise StoreError(f"{layout.name} can be read and not written; write to a folder")
     stop = [a + n for a, n in zip(start, values.shape, strict=True)]
     for cell in _cells(start, stop, layout.shard):
         corner = [i * s for i, s in zip(cell, layout.shard, strict=True)]
         end = [min(a + s, b) for a, s, b in zip(corner, layout.shard, stop, strict=True)]
-        path = root / layout.file(cell)
+        path = layout.folder / layout.file(cell)
         try:
             # A writer that was given up for hung may wake while another writes the same file.
             with replacing(path, mark=uuid4().hex) as partial, partial.open("wb") as file:
