@@ -7,11 +7,12 @@ import numpy as np
 
 from unet_core.config import Resources
 from unet_core.errors import PlanError
-from unet_core.geometry import Block, Box, Zyx, hull, walk
+from unet_core.geometry import Block, Box, Zyx, hull
 from unet_core.net.memory import pass_mb, weights_mb
 from unet_core.net.parts import Part, fine, halo_of
 from unet_core.net.predict import precision_of
 from unet_core.run.inference import Job
+from unet_core.traversal import walk
 
 _PROCESS_MB = 750
 """Memory of a worker besides its arrays: libraries, scheduler, what the allocator keeps."""
