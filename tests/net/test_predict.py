@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +11,15 @@ from hypothesis import strategies as st
 
 from tests.strategies import zyx
 from unet_core.config import InferConfig, UNetConfig
-from unet_core.errors import CheckpointError, PlanError
+from unet_core.errors import CheckpointError
 from unet_core.geometry import Box, Zyx, hull, split
 from unet_core.net import predict
-from unet_core.net.checkpoint import Checkpoint, write_checkpoint
-from unet_core.net.predict import Predictor, pass_mb, predictor_of, tiling_of
+from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.memory import pass_mb
+from unet_core.net.parts import tiling_of
+from unet_core.net.predict import Predictor, TileTooLarge
 from unet_core.net.unet import UNet, initialise
+from unet_core.ops.intensity import Normaliser, normalise
 
 FLOAT32 = InferConfig(precision="float32")
 
@@ -74,7 +76,7 @@ def run(predictor: Predictor, volume: np.ndarray, *, tile_px: int, block: Zyx) -
     out = np.zeros((predictor.model.classes - 1, *shape), predictor.config.dtype)
     for write in split(shape, block=block):
         for tile in tiling.tiles(write):
-            (result,) = predictor(mirrored(volume, tile.read)[None])
+            result = predictor(np.ascontiguousarray(mirrored(volume, tile.read)))
             inset = tile.core.relative_to(tile.core.start).shift(tile.inset)
             out[(..., *tile.core.slices)] = result[(..., *inset.slices)]
     return out
@@ -181,7 +183,7 @@ def test_averaging_is_the_mean_over_flips_and_turns() -> None:
     config = replace(FLOAT32, dtype="float16")
     one = in_float64(Predictor(trained(model), config))
     mean = in_float64(Predictor(trained(model), replace(config, averaging="symmetries")))
-    seen = noise(model, (1, 24, 32))[None]
+    seen = noise(model, (1, 24, 32))
     each = []
     for turns in range(4):
         for flip in (False, True):
@@ -213,33 +215,39 @@ def test_bytes_are_255_p_with_halves_rounded_up() -> None:
 
 
 @given(n=st.integers(1, 5))
-@settings(max_examples=5)
+@settings(max_examples=5, deadline=None)
 def test_shapes_and_ranges_are_as_promised(n: int) -> None:
     flat = UNetConfig(width=3, depth=1, classes=4, channels=2)
-    out = Predictor(trained(flat), FLOAT32)(np.zeros((n, 2, 1, 20, 24), np.float32))
-    assert (out.shape, out.dtype) == ((n, 3, 1, 4, 8), np.uint8)
+    out = Predictor(trained(flat), FLOAT32)(np.zeros((2, n, 20, 24), np.uint8))
+    assert (out.shape, out.dtype) == ((3, n, 4, 8), np.uint8)
+    stack = replace(flat, sections=3)
+    out = Predictor(trained(stack), FLOAT32)(np.zeros((2, n + 2, 20, 24), np.uint16))
+    assert out.shape == (3, n, 4, 8)
     deep = replace(flat, dimensions=3)
-    config = replace(FLOAT32, dtype="float16")
-    out = Predictor(trained(deep), config)(np.zeros((n, 2, 20, 20, 24), np.float32))
-    assert (out.shape, out.dtype) == ((n, 3, 4, 4, 8), np.float16)
-    assert (out >= 0).all()
-    assert (out.astype(float).sum(axis=1) <= 1 + 1e-3).all()
+    config = replace(FLOAT32, dtype="float16", classes=(0, 1, 2, 3))
+    out = Predictor(trained(deep), config)(np.zeros((2, 20, 20, 24), np.int16))
+    assert (out.shape, out.dtype) == ((4, 4, 4, 8), np.float16)
+    assert np.allclose(out.astype(float).sum(axis=0), 1, atol=1e-3)
 
 
-def test_a_batch_gives_what_its_tiles_give() -> None:
-    model = UNetConfig(width=4, depth=1)
-    predictor = in_float64(Predictor(trained(model), FLOAT32))
-    seen = np.random.default_rng(0).standard_normal((5, 1, 1, 24, 28)).astype(np.float32)
-    assert np.array_equal(predictor(seen), np.concatenate([predictor(tile[None]) for tile in seen]))
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_intensities_are_the_bits_that_patches_were_normalised_to(dtype: str) -> None:
+    model = UNetConfig(width=3, depth=1, channels=2)
+    raw = np.random.default_rng(1).integers(0, 250, (2, 3, 20, 20)).astype(dtype)
+    if dtype == "float32":
+        raw[0, 1, 2, 3:5] = np.nan, np.inf
+    by = Normaliser(offset=(17.3, 90.1), scale=(0.0137, 1 / 3), fill=(20.0, 95.0))
+    found = Predictor(trained(model), FLOAT32, by=by)._intensities(torch.from_numpy(raw))
+    assert np.array_equal(found.numpy(), normalise(raw, by))
 
 
-def test_a_batch_too_large_for_memory_is_halved_until_one_tile_does_not_fit(
+def test_a_batch_too_large_for_memory_is_halved_until_one_section_does_not_fit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = UNetConfig(width=4, depth=1)
     predictor = Predictor(trained(model), FLOAT32)
-    seen = np.random.default_rng(0).standard_normal((7, 1, 1, 24, 28)).astype(np.float32)
-    expected = np.concatenate([predictor(tile[None]) for tile in seen])
+    seen = noise(model, (7, 24, 28))
+    expected = predictor(seen)
     sizes, most, network = [], 2, predictor.network.forward
 
     def forward(x: torch.Tensor) -> torch.Tensor:
@@ -249,40 +257,24 @@ def test_a_batch_too_large_for_memory_is_halved_until_one_tile_does_not_fit(
         return network(x)
 
     monkeypatch.setattr(predictor.network, "forward", forward)
+    monkeypatch.setattr(predict, "batch_of", lambda *_: 100)
     assert abs(predictor(seen).astype(int) - expected).max() <= 1
-    assert sizes[:2] == [7, 3]
-    assert sum(size for size in sizes if size <= most) == 7
-    assert predictor.batch((1, 24, 28)) == 1
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    sizes.clear()
+    predictor(seen)
+    assert set(sizes) == {1}  # remembered
 
     most = 0
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**6, 2 * 10**6))
-    with pytest.raises(
-        PlanError, match=r"seen with 1 x 24 x 28 voxels.* the GPU has 2 MB.*tile_px"
-    ):
-        predictor(seen[:1])
+    monkeypatch.setattr(predict, "free_mb", lambda device: 2.0)
+    with pytest.raises(TileTooLarge, match=r"seen with 24 x 28 voxels.*GPU has 2 MB.*tile_px"):
+        predictor(seen)
 
 
 def test_weights_that_are_not_numbers_are_refused() -> None:
     checkpoint = trained(UNetConfig(width=4, depth=1))
     checkpoint.state["head.bias"][0] = torch.nan
     with pytest.raises(CheckpointError, match=r"not finite.*training history"):
-        Predictor(checkpoint, FLOAT32)(np.zeros((1, 1, 1, 20, 20), np.float32))
-
-
-def test_a_network_is_read_once_per_process_and_again_when_its_weights_change(
-    tmp_path: Path,
-) -> None:
-    first, path = trained(UNetConfig(width=4, depth=1)), tmp_path / "best.pt"
-    write_checkpoint(path, first)
-    here = predictor_of(path, first.content, FLOAT32, gpus=0)
-    assert predictor_of(path, first.content, FLOAT32, gpus=0) is here
-
-    second = trained(UNetConfig(width=4, depth=1))
-    second.state["head.bias"][0] = 1.0
-    write_checkpoint(path, second)
-    assert predictor_of(path, second.content, FLOAT32, gpus=0) is not here
-    with pytest.raises(CheckpointError, match="changed while it was in use"):
-        predictor_of(path, first.content, FLOAT32, gpus=0)
+        Predictor(checkpoint, FLOAT32)(np.zeros((1, 1, 20, 20), np.float32))
 
 
 def test_small_blocks_are_seen_with_tiles_of_192_where_that_is_cheap() -> None:

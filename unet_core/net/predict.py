@@ -12,6 +12,7 @@ from unet_core.config import InferConfig
 from unet_core.errors import CheckpointError, PlanError
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.device import choose_device, choose_dtype, memory_format, prepare
+from unet_core.net.direct import made_direct
 from unet_core.net.memory import batch_of, free_mb, pass_mb
 from unet_core.net.unet import UNet
 
@@ -77,6 +78,8 @@ class Predictor:
         network = checkpoint.network().folded().as_valid().to(self.device, self.dtype).eval()
         layout = memory_format(self.model.dimensions)
         self.network: UNet = network.to(memory_format=layout)  # type: ignore[call-overload]
+        if self.device.type == "cpu":
+            self.network = made_direct(self.network)
         self._offset, self._scale, self._fill = self._scaling(by)
         self._most = 2**31
 
