@@ -21,6 +21,8 @@ class Job:
     """A command `unet-core STAGE ...` in a session of its own, so that no process of it is lost."""
 
     process: subprocess.Popen[bytes]
+    writer: subprocess.Popen[bytes]
+    """Writes the log, and ends when no process of the job can say anything more."""
     store: Path
     """The store that it makes."""
     log: Path
@@ -42,31 +44,39 @@ class Job:
         ]
 
     def wait(self) -> int:
-        """How it ended."""
-        return self.process.wait(PATIENCE_S)
+        """How it ended, when the last of its processes has; its log is whole then."""
+        code = self.process.wait(PATIENCE_S)
+        self.writer.wait(PATIENCE_S)
+        return code
 
     def end(self) -> None:
         """Leave nothing of it."""
         for pid in self.all():
             send(pid, signal.SIGKILL)
-        self.process.wait(PATIENCE_S)
+        self.wait()
 
 
 @contextmanager
 def started(command: Sequence[str], *, store: Path, log: Path) -> Iterator[Job]:
     """The job of a command line, begun; whatever is left of it at the end is killed."""
-    with log.open("w") as file:
+    # Through a pipe: a limit on the size of its files is then none on what it says.
+    with (
+        log.open("w") as file,
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file) as writer,
+    ):
         process = subprocess.Popen(
             [sys.executable, "-m", "unet_core.cli", *command],
-            stderr=file,
+            stderr=writer.stdin,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
-    job = Job(process, store, log)
-    try:
-        yield job
-    finally:
-        job.end()
+        if writer.stdin is not None:
+            writer.stdin.close()
+        job = Job(process, writer, store, log)
+        try:
+            yield job
+        finally:
+            job.end()
 
 
 def until(claim: Callable[[], bool], job: Job | None = None) -> None:

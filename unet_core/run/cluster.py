@@ -23,6 +23,7 @@ from distributed import (
 from distributed.core import Status
 
 from unet_core.config import Resources
+from unet_core.errors import BlockError
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ _SETTINGS = {
     "distributed.scheduler.worker-ttl": None,
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.admin.log-length": 100,
+    "distributed.admin.system-monitor.log-length": 100,
     "distributed.admin.log-format": "%(levelname)s %(name)s %(message)s",
 }
 
@@ -91,7 +94,7 @@ class Workers:
         return float(times.user + times.system)
 
 
-class _EndsWithDriver(WorkerPlugin):
+class _EndsWithDriver(WorkerPlugin):  # type: ignore[misc]
     """The kernel ends a worker whose driver is gone.
 
     A worker watches its parent itself, but not while it is stopped or deep in a library.
@@ -104,6 +107,22 @@ class _EndsWithDriver(WorkerPlugin):
 
 
 _PR_SET_PDEATHSIG = 1
+
+
+class _Nanny(Nanny):  # type: ignore[misc]
+    """Starts its process again also where the first one ends before it is ready."""
+
+    async def instantiate(self) -> Status:
+        status = await super().instantiate()
+        for _ in range(_STARTS - 1):
+            if status == Status.running or self.status != Status.init:
+                break
+            status = await super().instantiate()
+        return status
+
+
+_STARTS = 5
+"""Of a process that ends before it is ready."""
 
 
 @contextmanager
@@ -133,8 +152,14 @@ def open_workers(
                 silence_logs=logging.CRITICAL,
             )
         else:
-            with _unseen_signals():
-                cluster = _processes(resources, environment, dashboard)
+            try:
+                with _unseen_signals():
+                    cluster = _processes(resources, environment, dashboard)
+            except RuntimeError as error:
+                raise BlockError(
+                    f"a worker process ended {_STARTS} times before it was ready ({error}); look "
+                    "at what ends it (memory, limits of the machine) and run the same command again"
+                ) from error
         with cluster, Client(cluster) as client:
             if workers > 1:
                 client.register_plugin(_EndsWithDriver())
@@ -155,7 +180,7 @@ def _processes(
     between = {"security": Security.temporary(), "protocol": "tls://"}
     spec = {
         number: {
-            "cls": Nanny,
+            "cls": _Nanny,
             "options": {
                 "nthreads": SLOTS,
                 "memory_limit": limit,
