@@ -2,13 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from unet_core.config import ConvertConfig, Resources
 from unet_core.geometry import Block, blocks
@@ -83,3 +86,52 @@ def make(store: Path, resources: Resources, crew: Crew | None = None, **options:
             notes = crew.run(build, "level 0", work, plan, **how)
         build.publish(unet={})
     return notes
+
+
+def check_same(store: Path, undisturbed: Path) -> None:
+    files = [path.relative_to(undisturbed) for path in undisturbed.rglob("*") if path.is_file()]
+    assert sorted(p.relative_to(store) for p in store.rglob("*") if p.is_file()) == sorted(files)
+    for file in files:
+        assert (store / file).read_bytes() == (undisturbed / file).read_bytes(), file
+
+
+def kept(store: Path) -> list[str]:
+    """Lines of the ledger, one per finished block."""
+    ledger = store.with_name(store.name + ".ledger.jsonl")
+    return ledger.read_text().splitlines()[1:] if ledger.exists() else []
+
+
+SCRIPT = """
+if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+    from tests.run.faulty import make
+    from unet_core import cli
+    from unet_core.config import Resources
+
+    store, options = Path(sys.argv[1]), {options}
+    resources = Resources(**options.pop("resources"))
+    cli._COMMANDS["phantom"] = lambda _: make(store, resources, **options)
+    sys.exit(cli.main(["phantom", "--shape", "1", "1", "1", "--out", sys.argv[1]]))
+"""
+
+
+def start(store: Path, **options: object) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[2]
+    script = store.with_name("script.py")
+    script.write_text(SCRIPT.replace("{options}", repr(options)))
+    return subprocess.Popen(
+        [sys.executable, script, store],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def until(job: subprocess.Popen[str], moment: Callable[[], object]) -> None:
+    while not moment():
+        if job.poll() is not None:
+            pytest.fail(f"it ended before: {job.communicate()[1]}")
+        time.sleep(0.02)

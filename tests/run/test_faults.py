@@ -4,19 +4,16 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
-from tests.run.faulty import NAMES, in_twos, make
+from tests.run.faulty import NAMES, check_same, in_twos, kept, make, start, until
 from unet_core.config import Resources
 from unet_core.errors import BlockError
-from unet_core.io.arrays import open_level
 from unet_core.io.ledger import Build
 from unet_core.run import dispatch
 from unet_core.run.crew import Crew
@@ -32,17 +29,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "x"
-
-
-def check_same(store: Path, undisturbed: Path) -> None:
-    files = [path.relative_to(undisturbed) for path in undisturbed.rglob("*") if path.is_file()]
-    assert sorted(p.relative_to(store) for p in store.rglob("*") if p.is_file()) == sorted(files)
-    for file in files:
-        assert (store / file).read_bytes() == (undisturbed / file).read_bytes(), file
-
-
-def kept(store: Path) -> list[str]:
-    return store.with_name("x.ledger.jsonl").read_text().splitlines()[1:]
 
 
 def tries(store: Path, name: str) -> int:
@@ -87,7 +73,7 @@ def test_a_lost_node_costs_its_blocks_another_try_and_without_any_the_job_ends(
 
     def lose_nodes() -> None:
         for lost, least in enumerate((2, 8)):
-            while not store.with_name("x.ledger.jsonl").exists() or len(kept(store)) < least:
+            while len(kept(store)) < least:
                 time.sleep(0.02)
             nanny = crew._workers.client.cluster.workers[lost]
             nanny.close_gracefully()  # so that it makes no other worker
@@ -161,35 +147,6 @@ def test_the_log_tells_the_dashboard(store: Path, caplog: pytest.LogCaptureFixtu
     assert "1 worker(s), dashboard at http://127.0.0.1:" in caplog.text
 
 
-SCRIPT = """
-if __name__ == "__main__":
-    import sys
-    from pathlib import Path
-    from tests.run.faulty import make
-    from unet_core import cli
-    from unet_core.config import Resources
-
-    store, options = Path(sys.argv[1]), {options}
-    resources = Resources(**options.pop("resources"))
-    cli._phantom = lambda _: make(store, resources, **options)
-    sys.exit(cli.main(["phantom", "--shape", "1", "1", "1", "--out", sys.argv[1]]))
-"""
-
-
-def start(store: Path, **options: object) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[2]
-    script = store.with_name("script.py")
-    script.write_text(SCRIPT.replace("{options}", repr(options)))
-    return subprocess.Popen(
-        [sys.executable, script, store],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def group(job: subprocess.Popen[str]) -> list[psutil.Process]:
     """Processes of the job, ended ones that nobody has waited for left out."""
     found = []
@@ -201,13 +158,6 @@ def group(job: subprocess.Popen[str]) -> list[psutil.Process]:
         if alike and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
-
-
-def until(job: subprocess.Popen[str], moment: object) -> None:
-    while not moment():  # type: ignore[operator]
-        if job.poll() is not None:
-            pytest.fail(f"it ended before: {job.communicate()[1]}")
-        time.sleep(0.02)
 
 
 def test_a_block_that_hangs_in_the_only_process_ends_it(store: Path) -> None:
@@ -240,9 +190,3 @@ def test_asked_to_end_while_workers_start_it_computes_nothing(store: Path) -> No
     assert job.returncode == 143, errors
     assert "asked to end" in errors
     assert not kept(store)
-
-
-def test_one_and_two_workers_make_the_same_store(store: Path, undisturbed: Path) -> None:
-    make(store, Resources(threads=2), ahead=2)
-    check_same(store, undisturbed)
-    assert np.array_equal(open_level(store)[:], open_level(undisturbed)[:])

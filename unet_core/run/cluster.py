@@ -20,6 +20,7 @@ from distributed import (
     Worker,
     WorkerPlugin,
 )
+from distributed.client import AllExit
 from distributed.core import Status
 
 from unet_core.config import Resources
@@ -94,7 +95,7 @@ class Workers:
         return float(times.user + times.system)
 
 
-class _EndsWithDriver(WorkerPlugin):  # type: ignore[misc]
+class _EndsWithDriver(WorkerPlugin):  # type: ignore[misc]  # type: ignore[misc]
     """The kernel ends a worker whose driver is gone.
 
     A worker watches its parent itself, but not while it is stopped or deep in a library.
@@ -107,6 +108,11 @@ class _EndsWithDriver(WorkerPlugin):  # type: ignore[misc]
 
 
 _PR_SET_PDEATHSIG = 1
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what dask leaves behind where a worker dies between its result and the fetching of it."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], AllExit)
 
 
 class _Nanny(Nanny):  # type: ignore[misc]
@@ -137,8 +143,9 @@ def open_workers(
     to every user of the machine. So is the dashboard, which shows names of blocks and takes no
     orders.
     """
-    for name in ("distributed", "tornado"):
+    for name in ("distributed", "distributed.client", "tornado", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(_is_news)
     environment = [_environment(resources, workers, number) for number in range(workers)]
     with dask.config.set(_SETTINGS):
         if workers == 1:

@@ -1,8 +1,8 @@
 """Which worker gets which unit of work, and when: bookkeeping without processes or clocks.
 
 Units are the numbers 0..n-1. Every worker has a contiguous run of them, so that what it read for
-one serves the next; it takes from the front, and when its own is empty the back half of the
-largest that is left.
+one serves the next; it takes from the front, and when its own is empty that of one who is gone,
+else the back half of the largest that is left.
 
 A worker gets a unit only where the others, at their pace, would not have finished all that is
 left before this one would be done with it. So a slow worker holds nothing that the others would
@@ -191,8 +191,10 @@ class Dealer:
         return run[0] if run else None
 
     def _half_of_largest(self) -> range:
-        owner = max(self._runs, key=lambda name: len(self._runs[name]))
-        run = self._runs[owner]
-        kept = len(run) // 2 if owner in self._workers else 0
+        left = [name for name, run in self._runs.items() if run]
+        gone = [name for name in left if name not in self._workers]
+        owner = max(gone or left, key=lambda name: len(self._runs[name]), default="")
+        run = self._runs.get(owner, range(0))
+        kept = 0 if gone else len(run) // 2
         self._runs[owner] = run[:kept]
         return run[kept:]
