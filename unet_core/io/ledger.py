@@ -87,6 +87,7 @@ class Build:
         """
         # Lines lost to a power failure would ask for scratch files that are removed below.
         os.fsync(self.ledger.fileno())
+        _sweep(self.store)
         attributes: dict[str, Any] = {
             "unet": unet,
             "provenance": {**self.provenance, "content": self.content},
@@ -172,8 +173,7 @@ def _begun(store: Path, provenance: dict[str, Any]) -> Iterator[Build]:
             _remove(folder)
         lines = {}
     (store / "zarr.json").unlink(missing_ok=True)
-    for partial in store.rglob("*.partial"):  # of writes that were killed
-        partial.unlink()
+    _sweep(store)
     store.mkdir(parents=True, exist_ok=True)
     scratch.mkdir(exist_ok=True)
     _write(path, name, lines)
@@ -216,6 +216,14 @@ def _append(ledger: FileIO, line: bytes) -> None:
     except OSError:
         ledger.truncate(end)
         raise
+
+
+def _sweep(store: Path) -> None:
+    """Remove what writes have left whose process was killed."""
+    for folder, _, files in os.walk(store):
+        for file in files:
+            if file.endswith(".partial"):
+                Path(folder, file).unlink(missing_ok=True)
 
 
 def _remove(folder: Path) -> None:
