@@ -95,7 +95,7 @@ class Workers:
         return float(times.user + times.system)
 
 
-class _EndsWithDriver(WorkerPlugin):  # type: ignore[misc]  # type: ignore[misc]
+class _EndsWithDriver(WorkerPlugin):  # type: ignore[misc]
     """The kernel ends a worker whose driver is gone.
 
     A worker watches its parent itself, but not while it is stopped or deep in a library.
@@ -155,7 +155,8 @@ def open_workers(
                 processes=False,
                 threads_per_worker=SLOTS,
                 memory_limit=0,
-                dashboard_address=_LOOPBACK["dashboard_address"] if dashboard else None,
+                dashboard_address=_LOOPBACK["dashboard_address"],
+                scheduler_kwargs={"dashboard": dashboard},
                 silence_logs=logging.CRITICAL,
             )
         else:
