@@ -14,7 +14,7 @@ from skimage.morphology import reconstruction
 from unet_core.config.result import Scope
 from unet_core.geometry import Box, Zyx, blocks
 from unet_core.ops.components import FACES, faces_of
-from unet_core.ops.heights import TOP
+from unet_core.ops.heights import OUTSIDE, TOP, fenced
 from unet_core.ops.watershed import (
     Fragments,
     crossings,
@@ -78,7 +78,8 @@ def watershed_in_blocks(
     objects, _ = merge_fragments(fragments, linked, depth=depth, min_size=min_size)
     out = np.zeros(shape, np.uint64)
     for core in plan:
-        out[core.slices] = objects[labels[core.start] - 1 + offset[core.start]]
+        own = labels[core.start]
+        out[core.slices][own > 0] = objects[own[own > 0] - 1 + offset[core.start]]
     return out
 
 
@@ -105,6 +106,49 @@ def test_every_blocking_gives_the_objects_of_the_whole(
     whole, _ = watershed(heights, scope=scope, depth=depth, min_size=min_size)
     found = watershed_in_blocks(heights, block, scope=scope, depth=depth, min_size=min_size)
     np.testing.assert_array_equal(found, whole)
+
+
+FENCED = hnp.arrays(
+    np.int32,
+    hnp.array_shapes(min_dims=3, max_dims=3, max_side=9),
+    elements=st.integers(0, 12) | st.sampled_from([TOP - 1, TOP, OUTSIDE, OUTSIDE]),
+)
+
+
+@pytest.mark.parametrize("scope", ["section", "volume"])
+@settings(deadline=None, max_examples=50)
+@given(
+    heights=FENCED,
+    block=st.tuples(*[st.integers(1, 6)] * 3),
+    depth=st.integers(1, 6),
+    min_size=st.sampled_from([0, 3, 9]),
+)
+def test_every_blocking_agrees_where_some_voxels_are_outside(
+    scope: Scope, heights: np.ndarray, block: Zyx, depth: int, min_size: int
+) -> None:
+    whole, count = watershed(heights, scope=scope, depth=depth, min_size=min_size)
+    assert not whole[heights == OUTSIDE].any()
+    assert set(np.unique(whole)) - {0} == set(range(1, count + 1))
+    found = watershed_in_blocks(heights, block, scope=scope, depth=depth, min_size=min_size)
+    np.testing.assert_array_equal(found, whole)
+
+
+@pytest.mark.parametrize("scope", ["section", "volume"])
+@settings(deadline=None, max_examples=50)
+@given(heights=HEIGHTS, depth=st.integers(1, 6), min_size=st.sampled_from([0, 3]), k=st.data())
+def test_a_fence_parts_a_volume_into_two_of_their_own(
+    scope: Scope, heights: np.ndarray, depth: int, min_size: int, k: st.DataObject
+) -> None:
+    keys = {"scope": scope, "depth": depth, "min_size": min_size}
+    column = k.draw(st.integers(0, heights.shape[2] - 1))
+    inside = np.arange(heights.shape[2]) != column
+    whole, _ = watershed(fenced(heights, np.broadcast_to(inside, heights.shape)), **keys)
+    for side in (slice(0, column), slice(column + 1, None)):
+        if (part := heights[..., side]).size:
+            alone, _ = watershed(part, **keys)
+            _, ranks = np.unique(whole[..., side], return_inverse=True)
+            _, expected = np.unique(alone, return_inverse=True)
+            np.testing.assert_array_equal(ranks.reshape(-1), expected.reshape(-1))
 
 
 @pytest.mark.parametrize("scope", ["section", "volume"])

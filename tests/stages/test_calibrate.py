@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.stages.stores import told_of
+from tests.stages.stores import mask_store, told_of
 from unet_core.config import CalibrateConfig, ObjectsConfig, Resources, StitchConfig
 from unet_core.errors import ConfigError, PlanError, StoreError
 from unet_core.geometry import IGNORED_ID
 from unet_core.io.arrays import create_array
 from unet_core.io.calibration import read_calibration, read_threshold
 from unet_core.io.ledger import building
-from unet_core.io.ngff import multiscale
+from unet_core.io.ngff import content_of, multiscale
 from unet_core.stages.calibrate import calibrate_objects, candidates_of
 
 THRESHOLDS = CalibrateConfig(methods=("threshold",))
@@ -41,9 +41,12 @@ def calibrated(
     config: CalibrateConfig = THRESHOLDS,
     objects: ObjectsConfig = OBJECTS,
     kind: str = "instances",
+    mask: np.ndarray | None = None,
     **keys,
 ) -> dict:
-    p = store(folder / "p.zarr", probability, stage="infer", unet=told_of(probability))
+    masks = [] if mask is None else [mask_store(folder / "m.zarr", mask)]
+    told = told_of(probability, mask=content_of(masks[0]) if masks else None)
+    p = store(folder / "p.zarr", probability, stage="infer", unet=told)
     t = store(
         folder / "t.zarr",
         truth.astype(np.uint32),
@@ -52,7 +55,13 @@ def calibrated(
     )
     out = folder / "calibration.json"
     calibrate_objects(
-        config, objects=objects, probabilities=[p], truth=[t], out=out, resources=Resources(**keys)
+        config,
+        objects=objects,
+        probabilities=[p],
+        truth=[t],
+        masks=masks,
+        out=out,
+        resources=Resources(**keys),
     )
     return json.loads(out.read_text())
 
@@ -178,3 +187,23 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
             out=tmp_path / "x.json",
             resources=Resources(),
         )
+
+
+@pytest.mark.parametrize("scope", ["section", "volume"])
+@pytest.mark.parametrize("measure", ["v_rand", "adapted_rand"])
+@pytest.mark.parametrize("method", ["threshold", "watershed"])
+def test_what_lies_outside_of_the_mask_counts_for_nothing(
+    tmp_path: Path, scope: str, measure: str, method: str
+) -> None:
+    """Right cells inside; outside truth says one thing and the probability another."""
+    probability, truth = two_cells(sections=2)
+    probability, truth = (np.concatenate([a, a], axis=-2) for a in (probability, truth))
+    inside = np.ones(truth.shape, np.uint8)
+    inside[:, 9:] = 0
+    truth[:, 9:] = np.arange(9 * 13).reshape(9, 13) + 5
+    config = CalibrateConfig(
+        methods=(method,), measure=measure, smoothing_px=(0.0,), depths=(0.01, 0.05)
+    )
+    objects = ObjectsConfig(min_size_vx=4, scope=scope)
+    found = calibrated(tmp_path, probability, truth, config, objects, mask=inside)
+    assert found["best"]["value"] == 1

@@ -269,7 +269,7 @@ def _settings(job: Job, trained: Sequence[Checkpoint], gpus: int) -> dict[str, A
         infer["tile_px"] = fixed_px(job)
     return {
         "infer": infer,
-        "model": _alone([each.model for each in trained]),
+        "model": _alone([asdict(each.model) for each in trained]),
         "normalise": _alone([each.normalise for each in trained]),
     }
 
