@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -244,6 +245,18 @@ def test_a_file_that_cannot_be_read_is_tried_again_and_told(tmp_path: Path) -> N
     with pytest.raises(AccessError, match=r"0/c/0/1/1/1.*Is a directory.*start the job again"):
         read(array, Box((8, 8, 8), (9, 9, 9)))
     assert issubclass(AccessError, OSError)
+
+
+def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    array, _, file = noise(tmp_path)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(
+        AccessError, match=r"cannot write .*0/c/0/1/1/1.*start the job again"
+    ) as told:
+        write_block(array, Box((8, 8, 8), (16, 16, 16)), np.ones((1, 8, 8, 8), "uint8"))
+    assert told.value.errno == errno.EISDIR
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_metadata_that_is_none_is_refused(tmp_path: Path) -> None:
