@@ -79,9 +79,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     for name in ("config.yaml", "demo.yaml"):
         (folder / "config" / name).write_text((REPOSITORY / "config" / name).read_text())
     (folder / "overlay.yaml").write_text(json.dumps(OVERLAY))
-    rows = ["name\traw\ttruth\tfold\tvoxel_size_nm\tsections"]
+    rows = ["name\traw\ttruth\tfold\tvoxel_size_nm\tsections\tbatch"]
     for name, (fold, first, stop) in FOLDS.items():
-        rows.append(f"{name}\traw.tif\ttruth.tif\t{fold}\t50,4,4\t{first}:{stop}")
+        batch = "-" if fold == "validation" else "both"
+        rows.append(f"{name}\traw.tif\ttruth.tif\t{fold}\t50,4,4\t{first}:{stop}\t{batch}")
     (folder / "sheet.tsv").write_text("\n".join(rows) + "\n")
     command = [sys.executable, "-m", "unet_core.cli", "phantom", "--shape", "20", "256", "256"]
     subprocess.run([*command, "--out", str(folder / "raw files")], check=True)
@@ -114,6 +115,12 @@ def test_the_pictures_of_every_volume_are_in_the_page(demo: Demo) -> None:
     for name in FOLDS:
         picture = demo.results / f"volumes/{name}/tiny/montage.jpg"
         assert picture.read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_volumes_of_a_batch_are_inferred_by_one_job(demo: Demo) -> None:
+    told = (demo.results / "logs/infer/both.tiny.log").read_text()
+    assert re.findall(r"volume \d of \d: .*volumes/(\w+)/tiny/prob", told) == ["learn", "judge"]
+    assert "both.tiny" in demo.page
 
 
 def test_every_volume_with_truth_is_scored(demo: Demo) -> None:
