@@ -72,9 +72,8 @@ class Crew:
         trace: TracebackType | None,
     ) -> None:
         with self._open:
-            if isinstance(error, Hung):
-                self._opened.pop_all()  # to close them would be to wait for the block
-            self._opened.close()
+            if not isinstance(error, Hung):  # else to close them would be to wait for the block
+                self._opened.close()
 
     @overload
     def run(
