@@ -235,6 +235,10 @@ def test_objects_of_a_coarser_level_see_the_mask_of_raw(tmp_path: Path) -> None:
         tmp_path, values, (1, 4, 4), StitchConfig(method="threshold"), told=told, mask=mask
     )
     assert np.argwhere(labels).tolist() == [[0, 1, 2]]
+    (level,) = attributes_of(tmp_path / "labels.ome.zarr")["ome"]["multiscales"][0]["datasets"]
+    scale, shift = level["coordinateTransformations"]
+    assert scale["scale"] == [40, 4, 4]
+    assert shift["translation"] == [0, 1, 1]  # the centre of the first 2 x 2 voxels of 2 nm
 
 
 def test_the_calibrated_method_is_read_from_its_file(tmp_path: Path) -> None:

@@ -236,16 +236,14 @@ def _publish(build: Build, job: Job, plan: list[Block], raw: Path, failed: dict[
             "the store's zarr.json removed, and only they are computed",
             *(len(failed), build.store.name, ", ".join(failed)),
         )
-    z, y, x = voxel_size_of(raw)
-    fz, fy, fx = job.config.downsample
-    model = job.models[0]
+    size, downsample, model = voxel_size_of(raw), job.config.downsample, job.models[0]
     build.publish(
-        ome=multiscale("probabilities", axes="czyx", voxel_size_nm=(z * fz, y * fy, x * fx)),
+        ome=multiscale("probabilities", axes="czyx", voxel_size_nm=size, factors=[downsample]),
         unet={
             "classes": model.classes,
             "channels": [f"class {number}" for number in job.config.stored(model.classes)],
             "model": _alone([asdict(each) for each in job.models]),
-            "downsample": [fz, fy, fx],
+            "downsample": downsample,
             "region": job.config.region,
             "mask": build.provenance["inputs"].get("mask"),
             "skipped": round(skipped / voxels, 6),

@@ -85,9 +85,11 @@ def stitch_labels(
         make = _by_threshold if how["method"] == "threshold" else _by_watershed
         count = make(crew, build, how, objects, source)
         log.info("%d objects by %s", count, how)
-        size = voxel_size_of(probabilities)
+        steps = source.downsample
+        size = [edge / n for edge, n in zip(voxel_size_of(probabilities), steps, strict=True)]
+        ome = multiscale("labels", axes="zyx", voxel_size_nm=size, factors=[steps])
         build.publish(
-            ome=label_image(multiscale("labels", axes="zyx", voxel_size_nm=size)),
+            ome=label_image(ome),
             unet={"objects": count, "scope": objects.scope, **how},
         )
 
