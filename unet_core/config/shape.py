@@ -118,15 +118,28 @@ def waste(model: UNetConfig, inputs: Iterable[Sequence[int]], *, voxels: int) ->
 def activation_mb(model: UNetConfig, size: int | Sequence[int], *, bytes_per_value: int) -> float:
     """Most memory (MB) that the feature maps of one inference pass take at a time.
 
-    `size` is of the input: voxels per axis, or one number where all axes are alike. The most is
-    reached at the finest level, where the skip, the up-sampled map and both side by side are
-    alive; weights and the library's workspace come on top.
+    `size` is of the input: voxels per axis, or one number where all axes are alike. On the way
+    down that is the skips of the levels above, what a convolution reads and makes, and its weights
+    in the order that the kernel wants; on the way up the skips, the up-sampled map and both side by
+    side. The finest level decides in all but small tiles.
     """
-    sizes = _sizes(model, size)
-    loss = 2 * model.convolutions if model.padding == "valid" else 0
-    skip = prod(size - loss for size in sizes)
-    joined = prod(model.output_size(size) + loss for size in sizes)
-    return model.width * bytes_per_value * (skip + 3 * joined) / 1e6
+    axes = list(zip(*(layers(model, n) for n in _sizes(model, size)), strict=True))
+    maps = [(same[0].outputs, [layer.size for layer in same]) for same in axes]
+    values = [outputs * prod(sizes) for outputs, sizes in maps]
+    weights = [one.inputs * one.outputs * one.stored**model.dimensions for one, *_ in axes]
+    each, depth, lost = model.convolutions, model.depth, 2 if model.padding == "valid" else 0
+    down = [values[i : i + each] for i in range(0, each * (depth + 1), each)]
+    skips = [block[-1] for block in down[:-1]]
+    most = [
+        sum(skips[:level]) + sum(block[-2:]) + weights[each * (level + 1) - 1]
+        for level, block in enumerate(down)
+    ]
+    for level in range(depth):
+        # Of the block above a join the first convolution; from the end, where the head is last.
+        outputs, sizes = maps[-2 - level * (each + 1) - (each - 1)]
+        joined = outputs * prod(n + lost for n in sizes)
+        most.append(sum(skips[: level + 1]) + 3 * joined)
+    return float(bytes_per_value * max(most) / 1e6)
 
 
 def _sizes(model: UNetConfig, size: int | Sequence[int]) -> Sequence[int]:

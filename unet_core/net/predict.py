@@ -192,9 +192,10 @@ class Predictor:
         sizes = tuple(int(n) for n in shape[2:])
         need = pass_mb(self.model, sizes, bytes_per_value=self.dtype.itemsize)
         free = free_mb(self.device)
+        has = "there is less" if free is None else f"the GPU has {free:.0f} MB free"
         return (
             f"one tile, seen with {' x '.join(map(str, sizes))} voxels, needs about {need:.0f} MB "
-            f"and workspace, the GPU has {free:.0f} MB free; make infer.tile_px smaller"
+            f"and workspace, {has}; make infer.tile_px smaller"
         )
 
 

@@ -20,6 +20,7 @@ from unet_core.geometry import Block, Box, Zyx, hull
 from unet_core.io.arrays import open_level, write_block
 from unet_core.io.cache import Cache
 from unet_core.net.engine import Engine, Member, engine_of, value_of
+from unet_core.net.memory import keep_freed_memory
 from unet_core.net.parts import Part, coarse, fine, halo_of, parts_of, steps_of
 from unet_core.net.predict import TileTooLarge
 from unet_core.run.crew import Done
@@ -75,6 +76,9 @@ class Job:
 
     cache_mb: float = 0
     """Decoded raw chunks that are kept."""
+
+    keeps_memory: bool = False
+    """Workers keep memory that a pass has freed for the next, which is faster and takes more."""
 
     @property
     def models(self) -> list[UNetConfig]:
@@ -155,6 +159,7 @@ def infer_blocks(blocks: Sequence[Block], *, job: Job) -> dict[str, Done]:
     unit = job.unit_of(blocks[0])
     with _COMPUTING:
         engine = engine_of(job.members, job.config, gpus=job.gpus)
+        keep_freed_memory(job.keeps_memory)
     while True:
         tile_px = min(job.tile_px, engine.largest_px or job.tile_px)
         with _READING:

@@ -8,7 +8,7 @@ import numpy as np
 from unet_core.config import Resources
 from unet_core.errors import PlanError
 from unet_core.geometry import Block, Box, Zyx, hull
-from unet_core.net.memory import pass_mb, weights_mb
+from unet_core.net.memory import KEPT, pass_mb, weights_mb
 from unet_core.net.parts import Part, fine, halo_of
 from unet_core.net.predict import precision_of
 from unet_core.run.inference import Job
@@ -64,15 +64,10 @@ def fit(job: Job, plan: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
     PlanError
         If one block does not fit, with what would.
     """
-    given = resources.memory_mb
     units = job.together(plan)
     wanted = max(1, min(resources.gpus or resources.threads, len(units)))
-    ahead, workers = MOST_AHEAD, wanted
-    if given is not None:
-        refuse_if_too_large(job, raw, given)
-        fits = [n for n in range(MOST_AHEAD + 1) if need_mb(job, raw, n) * wanted <= given]
-        ahead = max(fits, default=0)
-        workers = min(wanted, int(given // need_mb(job, raw, ahead)))
+    given = resources.memory_mb
+    job, ahead, workers = _spent(job, raw, given, wanted)
     need = need_mb(job, raw, ahead)
     left = _CACHE_MB if given is None else given / workers - need
     value = raw.bytes_per_voxel
@@ -93,6 +88,23 @@ def fit(job: Job, plan: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
         ahead,
         need + cache_mb,
     )
+
+
+def _spent(job: Job, raw: Raw, given_mb: float | None, wanted: int) -> tuple[Job, int, int]:
+    """Job, blocks ahead and number of workers that the memory allows.
+
+    First all workers, then reading and writing besides computing, then keeping freed memory.
+    """
+    kept = replace(job, keeps_memory=True)
+    if given_mb is None:
+        return kept, MOST_AHEAD, wanted
+    refuse_if_too_large(job, raw, given_mb)
+    ways = [(each, ahead) for each in (kept, job) for ahead in range(MOST_AHEAD, -1, -1)]
+    ways.sort(key=lambda way: -way[1])
+    for each, ahead in ways:
+        if need_mb(each, raw, ahead) * wanted <= given_mb:
+            return each, ahead, wanted
+    return job, 0, int(given_mb // need_mb(job, raw, 0))
 
 
 def refuse_if_too_large(job: Job, raw: Raw, given_mb: float) -> None:
@@ -145,7 +157,8 @@ def network_mb(job: Job, parts: Sequence[Part]) -> float:
         shapes = {part.tiles[number].read.shape for part in parts}
         reads = [shape[3 - model.dimensions :] for shape in shapes]
         most = max(most, *(pass_mb(model, read, bytes_per_value=width) for read in reads))
-    return job.passes * most + sum(map(weights_mb, job.models))
+    kept = KEPT if job.keeps_memory else 1.0
+    return job.passes * most * kept + sum(map(weights_mb, job.models))
 
 
 def arrays_mb(job: Job, parts: Sequence[Part], unit: Box, raw: Raw, ahead: int) -> float:
