@@ -57,10 +57,6 @@ def test_what_is_right_is_accepted(here: Project) -> None:
         ({"infer": {"classes": [0]}}, ["objects.foreground 1", "infer.classes [0]", "add it"]),
         ({"infer": {"downsample": [1, 0, 2]}}, ["infer.downsample", "[1, 0, 2]"]),
         ({"infer": {"on_error": "skip"}}, ["infer.on_error", "skip-and-report"]),
-        (
-            {"infer": {"tile_px": "auto"}, "model": {"norm": "instance"}},
-            ["infer.tile_px auto", "model one", "norm instance"],
-        ),
         ({"ensembles": {"both": ["one"]}}, ["ensembles.both", "at least two"]),
         ({"ensembles": {"both": ["one", "one"]}}, ["ensembles.both", "each once"]),
         ({"ensembles": {"both": ["one", "tow"]}}, ["ensembles.both", "did you mean two?"]),

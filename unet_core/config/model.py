@@ -230,10 +230,11 @@ class TrainConfig:
 class InferConfig:
     """How the network is laid over a volume."""
 
-    tile_px: int | Literal["auto"] = 512
+    tile_px: int | Literal["auto"] = "auto"
     """Voxels per side that one forward pass yields, a multiple of 2^depth; the network sees this
-    plus its halo. auto: what a short trial finds fastest within the memory. The result does not
-    depend on it; memory and speed do."""
+    plus its halo. auto: what a short trial finds fastest within the memory (with model.norm
+    instance or group 512, in 3-D 128: there the result depends on it). Else memory and speed alone
+    do."""
 
     dtype: Literal["uint8", "float16"] = "uint8"
     """Of the stored probabilities; uint8: 0..255 stand for 0..1."""

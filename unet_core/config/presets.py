@@ -152,14 +152,7 @@ def check_model(
 
 def _check_tile(name: str, net: UNetConfig, infer: InferConfig) -> None:
     tile, stride = infer.tile_px, net.stride_px
-    if tile == "auto":
-        if not net.is_local:
-            raise ConfigError(
-                f"infer.tile_px auto: model {name} has norm {net.norm}, which sees each tile's own "
-                "mean, so that the result depends on the tile; set infer.tile_px to a number, or "
-                "train with model.norm none or batch"
-            )
-    elif tile % stride:
+    if tile != "auto" and tile % stride:
         nearest = max(stride, round(tile / stride) * stride)
         raise ConfigError(
             f"infer.tile_px {tile} is not a multiple of 2^depth = {stride} of model {name}; the "
