@@ -26,6 +26,7 @@ ONLY_IN = {
     "torch": {"net"},
     "zarr": {"io"},
     "numcodecs": {"io"},
+    "tensorstore": {"io"},
     "dask": {"run"},
     "distributed": {"run"},
     "matplotlib": {"figures"},

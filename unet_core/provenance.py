@@ -166,7 +166,7 @@ class _Memory:
 
 def versions() -> dict[str, str]:
     """Versions of what computes results, for the record."""
-    names = ("unet-core", "numpy", "scipy", "torch", "zarr", "numcodecs")
+    names = ("unet-core", "numpy", "scipy", "torch", "zarr", "tensorstore")
     return {name: importlib.metadata.version(name) for name in names}
 
 

@@ -133,11 +133,12 @@ def test_a_rerun_on_a_disk_that_is_still_full_loses_nothing(tmp_path: Path) -> N
     assert build(store) == ["c", "d"]
 
 
-def test_nothing_of_killed_writes_is_in_a_finished_store(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [".0.partial", "0_4f2a.__lock"])
+def test_nothing_of_killed_writes_is_in_a_finished_store(tmp_path: Path, left: str) -> None:
     store, work = tmp_path / "x", {"convert": ConvertConfig()}
     with building(store, stage="convert", settings=work, inputs={}) as build:
         (store / "0" / "c").mkdir(parents=True)
-        (store / "0" / "c" / ".0.4f2a.partial").write_text("half of a shard")
+        (store / "0" / "c" / left).write_text("half of a shard")
         build.publish(unet={})
     assert [path.name for path in store.rglob("*") if path.is_file()] == ["zarr.json"]
 

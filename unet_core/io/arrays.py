@@ -1,6 +1,5 @@
 """Sharded zarr arrays: create, read beyond the edge, write whole shards. The one place for it."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore
 
 from unet_core.errors import StoreError
 from unet_core.geometry import Box, Zyx, whole_shards
-from unet_core.io.remote import REQUESTS, Location, Objects, Remote, asking
-from unet_core.io.shards import Layout, compressor, opened, read_box, write_box
+from unet_core.io.remote import Location, Url
+from unet_core.io.transfer import Stored, read_box, write_box
 from unet_core.provenance import digest_of
 
 Array = npt.NDArray[Any]
@@ -24,7 +25,18 @@ Codec = Literal["zstd", "lz4", "none"]
 _AXES = {3: "zyx", 4: "czyx", 5: "nczyx"}
 
 _COMPLETE: dict[str, Any] = {"unet": {"complete": True}}
-"""Attributes of an array of which every shard gets a file, so that a missing one is no zeros."""
+"""Attributes of an array of which every chunk is stored, so that a missing one is no zeros."""
+
+
+class Remote(MemoryStore):
+    """The metadata of an array at an address."""
+
+    def __init__(self, store: Url, name: str) -> None:
+        text = store.text(f"{name}/zarr.json").encode()
+        buffer = default_buffer_prototype().buffer
+        super().__init__({"zarr.json": buffer.from_bytes(text)}, read_only=True)
+        self.address = f"{store}/{name}"
+        self.kvstore = store.kvstore(name)
 
 
 def open_level(
@@ -41,8 +53,7 @@ def open_level(
         if isinstance(store, Path):
             array = zarr.open_array(store / str(level), mode=mode)
         elif mode == "r":
-            with asking(store):
-                array = zarr.open_array(store.store(str(level)), mode="r")
+            array = zarr.open_array(Remote(store, str(level)), mode="r")
         else:
             raise StoreError(f"{store} can be read and not written; write to a folder")
     except FileNotFoundError:
@@ -54,7 +65,7 @@ def open_level(
             f"{store}/{level}/zarr.json is not the metadata of an array ({error}); delete {store} "
             "with its .ledger.jsonl and rerun the stage that makes it"
         ) from None
-    # A shard of zeros is a file too: one that is not there is lost, see `_COMPLETE`.
+    # Chunks of zeros are stored too: one that is not there is lost, see `_COMPLETE`.
     return array.with_config({"write_empty_chunks": True})
 
 
@@ -142,11 +153,7 @@ def read(array: ZarrArray, box: Box, *, channel: int | None = None) -> Array:
     start, stop = [0] * len(leading), list(leading)
     if channel is not None:
         start[-1], stop[-1] = channel, channel + 1
-    layout = layout_of(array)
-    if layout is None:  # cut by another program
-        voxels = _read_foreign(array, [*start, *box.start], [*stop, *box.stop])
-    else:
-        voxels = read_box(layout, [*start, *box.start], [*stop, *box.stop])
+    voxels = read_box(stored(array), [*start, *box.start], [*stop, *box.stop])
     return voxels if channel is None else voxels[..., 0, :, :, :]
 
 
@@ -195,66 +202,26 @@ def write_block(array: ZarrArray, box: Box, data: Array) -> str:
             f"block {box.start} of {array.store_path} takes {wanted} {array.dtype}, got "
             f"{data.shape} {data.dtype}"
         )
-    layout = layout_of(array)
-    if layout is None:
-        raise StoreError(
-            f"{array.store_path} is not cut as this version cuts stores; delete it with its "
-            ".ledger.jsonl and rerun the stage that makes it"
-        )
-    write_box(layout, [0] * (data.ndim - 3) + list(box.start), data)
+    write_box(stored(array), [0] * (data.ndim - 3) + list(box.start), data)
     return array_digest(data)
 
 
-def layout_of(array: ZarrArray) -> Layout | None:
-    """How the chunks of `array` are stored; None where that is not as they are stored here."""
-    metadata: Any = array.metadata.to_dict()
-    try:
-        (sharding,) = metadata["codecs"]
-        inner = sharding["configuration"]
-        codec, checked = compressor(inner["codecs"])
-        keys = metadata["chunk_key_encoding"]
-        as_here = (
-            sharding["name"] == "sharding_indexed"
-            and [entry["name"] for entry in inner["index_codecs"]] == ["bytes", "crc32c"]
-            and inner.get("index_location", "end") == "end"
-            and "big" not in _endians(inner["codecs"], inner["index_codecs"])
-            and (keys["name"], keys["configuration"]["separator"]) == ("default", "/")
-            and not metadata["fill_value"]
-        )
-    except (KeyError, ValueError):
-        return None
-    if not as_here or array.dtype.kind not in "buif" or array.shards is None:
-        return None
+def stored(array: ZarrArray) -> Stored:
+    """Where the voxels of `array` are, and how they are stored."""
+    metadata: dict[str, Any] = dict(array.metadata.to_dict())
+    attributes: Any = metadata.pop("attributes", {})
     store: Any = array.store
-    folder = None if isinstance(store, Remote) else Path(store.root) / array.path
-    return Layout(
-        name=str(array.store_path).removeprefix("file://"),
+    remote = isinstance(store, Remote)
+    name = store.address if remote else str(Path(store.root, array.path).absolute())
+    return Stored(
+        name=name,
+        kvstore=store.kvstore if remote else {"driver": "file", "path": f"{name}/"},
+        metadata=metadata,
         shape=array.shape,
-        shard=array.shards,
+        shard=array.shards or array.chunks,
         chunk=array.chunks,
-        dtype=array.dtype.newbyteorder("<"),
-        codec=codec,
-        checked=checked,
-        complete=metadata.get("attributes", {}).get("unet") == _COMPLETE["unet"],
-        folder=folder,
-        opened=Objects(store, array.path) if folder is None else partial(opened, folder),
-        threads=REQUESTS if folder is None else 1,
+        complete=attributes.get("unet") == _COMPLETE["unet"],
     )
-
-
-def _endians(*specs: Sequence[Any]) -> list[str]:
-    entries = itertools.chain.from_iterable(specs)
-    return [entry.get("configuration", {}).get("endian", "little") for entry in entries]
-
-
-def _read_foreign(array: ZarrArray, start: Sequence[int], stop: Sequence[int]) -> Array:
-    try:
-        return np.asarray(array[tuple(map(slice, start, stop))])
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StoreError(
-            f"the voxels {tuple(start)}..{tuple(stop)} of {array.store_path} cannot be read "
-            f"({error}); make the store again with `unet-core convert`"
-        ) from error
 
 
 def array_digest(data: Array) -> str:

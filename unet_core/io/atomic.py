@@ -9,14 +9,14 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: Path, *, mark: str = "") -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Write to the path given; it gets the name `path` once it is whole and on disk.
 
     What a write that failed has left is removed; what one that was killed has left is replaced by
-    the next with the same `mark`.
+    the next.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}{mark}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
         with partial.open("rb") as file:

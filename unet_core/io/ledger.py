@@ -218,11 +218,15 @@ def _append(ledger: FileIO, line: bytes) -> None:
         raise
 
 
+_LEFT = (".partial", ".__lock")
+"""How names of files end that are written: `atomic.replacing`, tensorstore."""
+
+
 def _sweep(store: Path) -> None:
     """Remove what writes have left whose process was killed."""
     for folder, _, files in os.walk(store):
         for file in files:
-            if file.endswith(".partial"):
+            if file.endswith(_LEFT):
                 Path(folder, file).unlink(missing_ok=True)
 
 

@@ -1,22 +1,16 @@
-"""Stores at an address, s3:// or gs:// or az:// or http(s)://, read and never written.
+"""Stores at an address, s3:// or gs:// or http(s)://, read and never written.
 
 Credentials, region and end point come from the environment (``AWS_ACCESS_KEY_ID``,
 ``AWS_ENDPOINT_URL``, ``AWS_SKIP_SIGNATURE``, ...), never from a setting.
 """
 
+import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from zarr.storage import ObjectStore
-
-from unet_core.errors import AccessError, StoreError
-
-REQUESTS = 8
-"""Shards asked for at a time: most of a request is waiting."""
+from unet_core.errors import AccessError
 
 
 @dataclass(frozen=True)
@@ -33,26 +27,22 @@ class Url:
         """Its last part, as of a path."""
         return self.address.rsplit("/", 1)[-1]
 
-    def store(self, name: str = "") -> "Remote":
-        """The objects below the address and `name`.
+    def kvstore(self, name: str = "") -> dict[str, Any]:
+        """tensorstore's description of what is below the address and `name`.
 
         Raises
         ------
-        StoreError
-            If obstore is not installed, or does not know such addresses.
+        AccessError
+            If it knows no such addresses.
         """
+        import tensorstore
+
+        address = "/".join(filter(None, [self.address, name])) + "/"
         try:
-            from obstore.store import HTTPStore, from_url
-        except ImportError:
-            raise StoreError(
-                f"to read {self} the package obstore is needed: pip install obstore"
-            ) from None
-        address = "/".join([self.address, name]).rstrip("/")
-        with asking(self):
-            if self.address.startswith("http:"):
-                plain = HTTPStore.from_url(address, client_options={"allow_http": True})
-                return Remote(plain)
-            return Remote(from_url(address))
+            found: dict[str, Any] = tensorstore.KvStore.Spec(address).to_json()
+        except ValueError as error:
+            raise self._refused(str(error)) from error
+        return {**found, **_account()} if found["driver"] == "s3" else found
 
     def text(self, name: str) -> str:
         """The file `name` below the address.
@@ -64,9 +54,27 @@ class Url:
         AccessError
             If the store does not answer or refuses.
         """
-        store = self.store()
-        with asking(self):
-            return bytes(store.store.get(name).bytes()).decode()
+        import tensorstore
+
+        from unet_core.io.transfer import context
+
+        spec = self.kvstore()
+        try:
+            store = tensorstore.KvStore.open(spec, context=context("read")).result()
+            found = store.read(name).result()
+        except (ValueError, RuntimeError, OSError) as error:
+            raise self._refused(str(error)) from error
+        if found.state != "value":
+            raise FileNotFoundError(f"{self}/{name}")
+        return bytes(found.value).decode()
+
+    def _refused(self, error: str) -> AccessError:
+        what = re.sub(r"\s*\[[a-z_]+='.*", "", error, flags=re.DOTALL).partition("\n")[0]
+        return AccessError(
+            None,
+            f"{self} cannot be read ({what}); see to the address, the network and the "
+            "credentials in the environment (for s3 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...)",
+        )
 
 
 Location: TypeAlias = Path | Url
@@ -79,79 +87,14 @@ def location(text: str) -> Location:
     return Url(text) if re.match(r"[a-z][a-z0-9+]+://", text) else Path(text)
 
 
-@contextmanager
-def asking(where: object) -> Iterator[None]:
-    """Errors of an object store are told in one line; FileNotFoundError stays what it is.
-
-    Raises
-    ------
-    AccessError
-        If the store does not answer or refuses.
-    """
-    from obstore.exceptions import BaseError
-
-    try:
-        yield
-    except BaseError as error:
-        what = str(error).strip().partition("\n")[0]
-        raise AccessError(
-            None,
-            f"{where} cannot be read ({what}); see to the address, the network and the "
-            "credentials in the environment (for s3 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...)",
-        ) from error
-
-
-class Remote(ObjectStore[Any]):
-    """An object store that is read, and the ends of objects that it was asked for."""
-
-    def __init__(self, store: Any) -> None:
-        super().__init__(store, read_only=True)
-        self.tails: dict[str, bytes] = {}
-
-    def tail(self, key: str, size: int) -> bytes:
-        """The last `size` bytes of an object, or all where it has fewer."""
-        from obstore.exceptions import NotSupportedError
-
-        if key not in self.tails:
-            try:
-                found = self.store.get(key, options={"range": {"suffix": size}})
-                self.tails[key] = bytes(found.bytes())
-            except NotSupportedError:  # Azure counts from the start alone
-                whole = self.store.head(key)["size"]
-                some = self.store.get_range(key, start=max(0, whole - size), end=whole)
-                self.tails[key] = bytes(some)
-        return self.tails[key]
-
-
-@dataclass(frozen=True)
-class Objects:
-    """Opens objects below an array as files are opened (`shards.Source`)."""
-
-    store: Remote
-    path: str
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator["Object"]:
-        """The object `name` below the array, which is asked for when it is read."""
-        key = "/".join(filter(None, [self.path, name]))
-        with asking(name):
-            yield Object(self.store, key)
-
-
-@dataclass(frozen=True)
-class Object:
-    """One object of a store."""
-
-    store: Remote
-    key: str
-
-    def tail(self, size: int) -> bytes:
-        """Its last `size` bytes, or all where it has fewer; asked for once."""
-        return self.store.tail(self.key, size)
-
-    def parts(self, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-        """The bytes at each (offset, length), in order; those that lie close in one request."""
-        if ranges:
-            starts, lengths = zip(*ranges, strict=True)
-            found = self.store.store.get_ranges(self.key, starts=starts, lengths=lengths)
-            yield from map(bytes, found)
+def _account() -> dict[str, Any]:
+    """What the environment says of S3; tensorstore itself looks for credentials there."""
+    given: dict[str, Any] = {}
+    if end := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+        given["endpoint"] = end
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region or end:
+        given["aws_region"] = region or "us-east-1"
+    if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true", "yes"):
+        given["aws_credentials"] = {"type": "anonymous"}
+    return given
