@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from unet_core.io.remote import location
+
 
 def _store(text: str) -> Path:
     """A store, named by its folder or by the `zarr.json` in it."""
@@ -74,7 +76,8 @@ def parser() -> argparse.ArgumentParser:
 
     text = "Class probabilities of volumes, one after another, block by block."
     add = stage("infer", text, outs="one for each --raw").add_argument
-    add("--raw", type=_store, nargs="+", required=True, help="stores of `unet-core convert`")
+    told = "stores of `unet-core convert`, folders or addresses (s3://, gs://, http(s)://)"
+    add("--raw", type=location, nargs="+", required=True, help=told)
     told = "stores of `unet-core convert --mask-of`, one for each --raw, - where there is none"
     add("--mask", type=_store, nargs="+", help=f"{told}; computed inside only")
     told = "best.pt of `unet-core train`; of several the mean of the probabilities is taken"

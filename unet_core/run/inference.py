@@ -19,6 +19,7 @@ from unet_core.config import InferConfig, UNetConfig
 from unet_core.geometry import Block, Box, Zyx, hull
 from unet_core.io.arrays import open_level, write_block
 from unet_core.io.cache import Cache
+from unet_core.io.remote import Location
 from unet_core.net.engine import Engine, Member, engine_of, value_of
 from unet_core.net.memory import keep_freed_memory
 from unet_core.net.parts import Part, coarse, fine, halo_of, parts_of, steps_of
@@ -38,7 +39,7 @@ _READING, _COMPUTING, _WRITING = Lock(), Lock(), Lock()
 class Job:
     """All that a worker needs to know besides its unit."""
 
-    raw: Path
+    raw: Location
     content: str
     """Digest of the raw store."""
 
@@ -215,7 +216,7 @@ def _read(blocks: Sequence[Block], box: Box, job: Job, tile_px: int) -> _Seen:
 
 
 @lru_cache(maxsize=1)
-def _cache_of(raw: Path, content: str, most_bytes: int) -> Cache:
+def _cache_of(raw: Location, content: str, most_bytes: int) -> Cache:
     """The cache of this process for the raw store of the present job."""
     return Cache(open_level(raw), most_bytes=most_bytes)
 

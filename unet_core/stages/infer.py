@@ -18,6 +18,7 @@ from unet_core.geometry import Block, Box, Zyx, blocks
 from unet_core.io.arrays import ZarrArray, chunk_of, create_array, cut_of, open_level, shard_of
 from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import attributes_of, content_of, multiscale, voxel_size_of
+from unet_core.io.remote import Location
 from unet_core.net.checkpoint import Checkpoint, read_checkpoint
 from unet_core.net.engine import Member
 from unet_core.net.parts import coarse, fine
@@ -38,7 +39,7 @@ _SECTIONS = {False: 1, True: 16}
 def infer_probabilities(
     config: InferConfig,
     *,
-    raw: Path,
+    raw: Location,
     checkpoint: Path | Sequence[Path],
     out: Path,
     resources: Resources,
@@ -82,7 +83,7 @@ def read_networks(checkpoint: Path | Sequence[Path]) -> Networks:
 def infer_volume(
     config: InferConfig,
     *,
-    raw: Path,
+    raw: Location,
     networks: Networks,
     out: Path,
     mask: Path | None,
@@ -115,7 +116,7 @@ def infer_volume(
 
 def _job(
     config: InferConfig,
-    raw: Path,
+    raw: Location,
     level: ZarrArray,
     trained: Networks,
     out: Path,
@@ -226,7 +227,9 @@ def _compute(
         )
 
 
-def _publish(build: Build, job: Job, plan: list[Block], raw: Path, failed: dict[str, str]) -> None:
+def _publish(
+    build: Build, job: Job, plan: list[Block], raw: Location, failed: dict[str, str]
+) -> None:
     notes = build.done("infer")
     skipped = sum(line["note"] for line in notes.values())
     voxels = sum(block.write.size for block in plan)
@@ -273,7 +276,7 @@ def _settings(job: Job, trained: Sequence[Checkpoint], gpus: int) -> dict[str, A
 
 
 def _normaliser(
-    raw: Path, shape: Sequence[int], dtype: DTypeLike, trained: Checkpoint
+    raw: Location, shape: Sequence[int], dtype: DTypeLike, trained: Checkpoint
 ) -> Normaliser:
     """How intensities of `raw` become those the network was trained on."""
     statistics = attributes_of(raw)["unet"].get("statistics")

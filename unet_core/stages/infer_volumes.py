@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unet_core.config import InferConfig, Resources
 from unet_core.errors import Hung, Interrupted, UNetCoreError, VolumeError
+from unet_core.io.remote import Location
 from unet_core.run.crew import Crew
 from unet_core.stages.infer import infer_volume, read_networks
 
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 class Files:
     """What is read of a volume, and what is written."""
 
-    raw: Path
+    raw: Location
     out: Path
     mask: Path | None = None
 
