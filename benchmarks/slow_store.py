@@ -31,7 +31,6 @@ class SlowStore:
         """Variables with which ``s3://bucket/...`` is looked for here."""
         return {
             "AWS_ENDPOINT_URL": self.address,
-            "AWS_ALLOW_HTTP": "true",
             "AWS_SKIP_SIGNATURE": "true",
             "AWS_REGION": "us-east-1",
         }

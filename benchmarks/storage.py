@@ -1,4 +1,4 @@
-"""What storing and reading costs, beside zarr-python, zarrs and tensorstore, in the same run.
+"""What storing and reading costs, by tensorstore as we use it, beside zarr-python and zarrs.
 
     UNET_TEST_DATA=... python benchmarks/storage.py
 
@@ -26,7 +26,6 @@ from measure import Rounds, Row, row
 
 # isort: split
 import numpy as np
-import tensorstore
 import tifffile
 import zarr
 from scipy.ndimage import gaussian_filter
@@ -35,15 +34,15 @@ from unet_core.geometry import Block, Box, Zyx, blocks
 from unet_core.io.arrays import (
     chunk_of,
     create_array,
-    layout_of,
     open_level,
     read,
     shard_of,
+    stored,
     write_block,
 )
 from unet_core.io.cache import Cache
 from unet_core.io.remote import location
-from unet_core.io.shards import write_box
+from unet_core.io.transfer import write_box
 from unet_core.traversal import walk
 
 REPETITIONS = 7
@@ -61,13 +60,6 @@ PIPELINES = {
     "zarr-python": "zarr.core.codec_pipeline.BatchedCodecPipeline",
     "zarrs": "zarrs.ZarrsCodecPipeline",
 }
-CONTEXT = tensorstore.Context(
-    {
-        "data_copy_concurrency": {"limit": 1},
-        "file_io_concurrency": {"limit": 1},
-        "cache_pool": {"total_bytes_limit": 0},
-    }
-)
 
 
 def main() -> None:
@@ -89,7 +81,7 @@ def codecs(folder: Path) -> Iterator[Row]:
 
 
 def compared(name: str, ways: dict[str, Callable[[], object]]) -> Iterator[Row]:
-    """How many times our CPU seconds zarr-python takes, and the better of the other two."""
+    """How many times our CPU seconds zarr-python takes, and zarrs."""
     rounds = Rounds(ways, rounds=REPETITIONS)
     yield rounds.ratio(
         f"{name}: CPU seconds, times ours",
@@ -100,9 +92,9 @@ def compared(name: str, ways: dict[str, Callable[[], object]]) -> Iterator[Row]:
     )
     yield rounds.ratio(
         f"{name}: CPU seconds, times ours",
-        lambda seconds: min(seconds["zarrs"], seconds["tensorstore"]) / seconds["ours"],
+        lambda seconds: seconds["zarrs"] / seconds["ours"],
         0.8,
-        against="the better of zarrs and tensorstore",
+        against="zarrs",
         how=f"uint8, {SHAPE}, without digests",
     )
 
@@ -125,11 +117,10 @@ def ways_of(store: Path, voxels: Any, codec: Any, cut: Any) -> dict[str, dict[st
         assert np.array_equal(get(SEEN), voxels[SEEN.slices])
 
     array = create_array(store / "ours", "0", **keys)
-    layout = layout_of(array)
-    assert layout is not None
+    found_at = stored(array)
     add(
         "ours",
-        lambda box: write_box(layout, box.start, voxels[box.slices]),  # without the digest
+        lambda box: write_box(found_at, box.start, voxels[box.slices]),  # without the digest
         lambda box: read(array, box),
     )
     for name, path in PIPELINES.items():
@@ -141,14 +132,6 @@ def ways_of(store: Path, voxels: Any, codec: Any, cut: Any) -> dict[str, dict[st
             lambda box, other=other: other.__setitem__(box.slices, voxels[box.slices]),
             lambda box, other=other: other[box.slices],
         )
-    create_array(store / "tensorstore", "0", **keys)
-    spec = {"driver": "zarr3", "kvstore": f"file://{store / 'tensorstore' / '0'}/"}
-    held = tensorstore.open(spec, context=CONTEXT).result()
-    add(
-        "tensorstore",
-        lambda box: held[box.slices].write(voxels[box.slices]).result(),
-        lambda box: held[box.slices].read().result(),
-    )
     return found
 
 

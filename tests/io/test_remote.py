@@ -43,9 +43,7 @@ def raw(
     served: tuple[str, Path], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Url:
     monkeypatch.setenv("AWS_ENDPOINT_URL", served[0])
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
     root = "s3:/" if request.param == "s3" else served[0]
     found = location(f"{root}/bucket/raw.ome.zarr/zarr.json")
     assert isinstance(found, Url)
