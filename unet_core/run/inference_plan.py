@@ -23,6 +23,9 @@ _GPU_PROCESS_MB = 3000
 _CACHE_MB = 500
 """Most that a worker's cache takes where the job was given no limit."""
 
+_SMALLER = 16
+"""Smaller tiles that are looked at where one does not fit."""
+
 MOST_AHEAD = 2
 
 
@@ -113,9 +116,11 @@ def refuse_if_too_large(job: Job, raw: Raw, given_mb: float) -> None:
     if need <= given_mb:
         return
     step = max(job.steps[1:])
-    smaller = [px for px in range(step, job.tile_px, step) if _fits(job, raw, px, given_mb)]
+    stride = -(-job.tile_px // (_SMALLER * step)) * step
+    sizes = range(job.tile_px - stride, 0, -stride)
+    smaller = next((px for px in sizes if need_mb(job.with_tile(px), raw, 0) <= given_mb), None)
     way_out = (
-        f"set infer.tile_px to {smaller[-1]} or less"
+        f"set infer.tile_px to {smaller} or less"
         if smaller
         else "make convert.shard smaller (no infer.tile_px is small enough)"
     )
@@ -123,10 +128,6 @@ def refuse_if_too_large(job: Job, raw: Raw, given_mb: float) -> None:
         f"one block needs about {need:.0f} MB, the job has {given_mb:.0f} MB; give it at least "
         f"{need:.0f} (mem_mb), or {way_out}"
     )
-
-
-def _fits(job: Job, raw: Raw, tile_px: int, given_mb: float) -> bool:
-    return need_mb(job.with_tile(tile_px), raw, 0) <= given_mb
 
 
 def need_mb(job: Job, raw: Raw, ahead: int) -> float:
