@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from itertools import takewhile
 from math import log, prod
 
 import numpy as np
@@ -32,6 +31,7 @@ _SHARE_OF_WORK = 0.05
 """Most work that trying may take, of all there is."""
 
 _PASSES = 2
+_MOST_TRIED = 5
 
 
 def candidates(
@@ -51,7 +51,7 @@ def candidates(
     most = _up(min(_MOST_PX[dimensions, gpu], max(shape[1:])), step)
     side = _up(min(max(shard[1:]), max(shape[1:])), step)
     parts = (_up(-(-side // k), step) for k in range(1, side // least + 1))
-    multiples = takewhile(lambda px: px <= most, (side * m for m in range(2, most // side + 1)))
+    multiples = (side * 2**n for n in range(1, 12))
     found = {px for px in (*parts, *multiples) if least <= px <= most}
     return sorted(px for px in found if _counted(models, px)) or [min(least, max(most, step))]
 
@@ -68,11 +68,17 @@ def guess(sizes: Sequence[int], models: Sequence[UNetConfig], *, gpu: bool) -> i
     return min(sizes, key=lambda px: abs(log(px / _GUESSED_PX)))
 
 
-def affordable(sizes: Sequence[int], models: Sequence[UNetConfig], *, voxels: int) -> list[int]:
-    """Those of `sizes`, best guesses first, whose trial takes little of the work on `voxels`."""
+def affordable(
+    first: int, sizes: Sequence[int], models: Sequence[UNetConfig], *, voxels: int
+) -> list[int]:
+    """Those of `sizes` whose trial takes little of the work on `voxels`, nearest to `first` first.
+
+    At most five.
+    """
+    near = sorted(sizes, key=lambda px: abs(log(px / first)))[:_MOST_TRIED]
     left = _SHARE_OF_WORK * voxels * sum(map(least_multiply_adds, models))
     found = []
-    for px in sizes:
+    for px in near:
         left -= _PASSES * sum(multiply_adds(model, px + 2 * model.tile_halo_px) for model in models)
         if left < 0:
             break

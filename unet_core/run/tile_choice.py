@@ -50,9 +50,8 @@ def with_tiles(
         log.info("tiles of %d px, as before", kept)
         return job.with_tile(kept)
     first = guess(sizes, job.models, gpu=bool(job.gpus))
-    order = sorted(sizes, key=lambda px: (px != first, px))
     voxels = sum(job.raw_of(block.write).size for block in todo)
-    tried = affordable(order, job.models, voxels=voxels)
+    tried = affordable(first, sizes, job.models, voxels=voxels)
     if len(tried) < 2:
         build.tick(_STEP, "", digest=None, note={"tile_px": first})
         log.info("tiles of %d px, untried: there is little to compute", first)
