@@ -12,6 +12,9 @@ from typing import Any, TypeAlias
 
 from unet_core.errors import AccessError
 
+_PATIENCE_S = 60
+"""After which an address that has not answered is given up."""
+
 
 @dataclass(frozen=True)
 class Url:
@@ -61,9 +64,9 @@ class Url:
         spec = self.kvstore()
         try:
             store = tensorstore.KvStore.open(spec, context=context("read")).result()
-            found = store.read(name).result()
+            found = store.read(name).result(timeout=_PATIENCE_S)
         except (ValueError, RuntimeError, OSError) as error:
-            raise self._refused(str(error)) from error
+            raise self._refused(str(error) or "no answer") from error
         if found.state != "value":
             raise FileNotFoundError(f"{self}/{name}")
         return bytes(found.value).decode()

@@ -151,9 +151,8 @@ def _unread(stored: Stored, error: str, start: Sequence[int], stop: Sequence[int
         return StoreError(f"{where} is lost, and with it the voxels {voxels}: {_MEND}")
     if "shard index" in error or "shard has size" in error:
         return StoreError(f"{where} is cut off or damaged at its end: {_MEND}")
-    return StoreError(
-        f"{where}: the chunk of the voxels {voxels} is damaged ({_first_line(error)}): {_MEND}"
-    )
+    what = _first_line(error.rpartition(name)[2].strip('": ')) if name else _first_line(error)
+    return StoreError(f"{where}: the chunk of the voxels {voxels} is damaged ({what}): {_MEND}")
 
 
 def _place(stored: Stored, error: str) -> tuple[str, list[int] | None, list[int] | None]:
