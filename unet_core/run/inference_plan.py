@@ -7,9 +7,9 @@ import numpy as np
 
 from unet_core.config import Resources
 from unet_core.errors import PlanError
-from unet_core.geometry import Block, Box, Zyx, hull
+from unet_core.geometry import Block, Box, Zyx, fine, hull
 from unet_core.net.memory import KEPT, pass_mb, weights_mb
-from unet_core.net.parts import Part, fine, halo_of
+from unet_core.net.parts import Part, halo_of
 from unet_core.net.predict import precision_of
 from unet_core.run.inference import Job
 from unet_core.traversal import walk
@@ -169,7 +169,7 @@ def arrays_mb(job: Job, parts: Sequence[Part], unit: Box, raw: Raw, ahead: int) 
     classes = len(job.config.stored(job.models[0].classes))
     stored = np.dtype(job.config.dtype).itemsize * classes * unit.size
     reading = 2 * seen  # while chunks are decoded
-    writing = 3 * stored  # while they are encoded
+    writing = 2 * stored  # while they are encoded
     others = [
         [reading, writing],
         [reading, max(seen, stored)],
