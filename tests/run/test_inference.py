@@ -1,5 +1,7 @@
 """What a worker does with blocks: one reads, one computes, one writes; tiles over several."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -264,3 +266,45 @@ def test_what_does_not_fit_is_refused_with_what_would(tmp_path: Path) -> None:
     assert need_mb(job.with_tile(fits), raw, 0) <= 850 < need_mb(job.with_tile(fits + 64), raw, 0)
     with pytest.raises(PlanError, match=r"no infer.tile_px is small enough"):
         planned(job, memory_mb=100)
+
+
+RUN = """
+import sys
+from pathlib import Path
+from unet_core.config import InferConfig, Resources
+from unet_core.stages.infer import infer_probabilities
+
+folder, given = Path(sys.argv[1]), int(sys.argv[2])
+infer_probabilities(
+    InferConfig(tile_px=128, precision="float32"),
+    raw=folder / "raw.ome.zarr",
+    checkpoint=folder / "best.pt",
+    out=folder / "out.ome.zarr",
+    resources=Resources(memory_mb=given),
+)
+with open("/proc/self/status") as lines:
+    print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_volume_and_stays_below_what_was_given(
+    tmp_path: Path,
+) -> None:
+    given, peaks = 900, []
+    for sections in (8, 256):  # 32 times the blocks; as float32 the larger is 67 MB
+        folder = tmp_path / str(sections)
+        folder.mkdir()
+        values = np.tile(noise((1, 8, 256, 256)), (1, sections // 8, 1, 1))
+        known = statistics_of(values[:, :8])
+        raw_store(folder / "raw.ome.zarr", values, (8, 128, 128), known, chunk=(4, 64, 64))
+        checkpoint_file(folder / "best.pt")
+        run = subprocess.run(
+            [sys.executable, "-c", RUN, folder, str(given)],
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+        )
+        peaks.append(int(run.stdout) * 1024 / 1e6)
+    assert peaks[1] < peaks[0] + 25
+    assert max(peaks) < given

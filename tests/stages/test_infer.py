@@ -50,14 +50,19 @@ def statistics_of(values: np.ndarray) -> list[dict[str, Any]]:
 
 
 def raw_store(
-    store: Path, values: np.ndarray, shard: Zyx, statistics: list[dict[str, Any]] | None = None
+    store: Path,
+    values: np.ndarray,
+    shard: Zyx,
+    statistics: list[dict[str, Any]] | None = None,
+    *,
+    chunk: Zyx = (1, 8, 8),
 ) -> Path:
     """A finished raw store of (c, z, y, x) values."""
     inputs = {"file": array_digest(values), "shard": list(shard)}
     with building(store, stage="convert", settings={}, inputs=inputs) as build:
-        create_array(
-            store, "0", shape=values.shape, dtype=values.dtype, chunk=(1, 8, 8), shard=shard
-        )[:] = values
+        create_array(store, "0", shape=values.shape, dtype=values.dtype, chunk=chunk, shard=shard)[
+            :
+        ] = values
         build.tick("copy", "all", digest=array_digest(values), note=None)
         build.publish(
             ome=multiscale("raw", axes="czyx", voxel_size_nm=SIZE),

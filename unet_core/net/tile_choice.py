@@ -96,7 +96,7 @@ def seconds_per_voxel(engine: Engine, parts: Sequence[Part], raw: npt.DTypeLike)
     """
     largest = max(parts, key=lambda part: part.read.size)
     channels = engine.models[0].channels
-    noise = np.random.default_rng(0).integers(0, 128, (channels, *largest.read.shape))
+    noise = np.random.default_rng(0).integers(0, 128, (channels, *largest.read.shape)).astype(raw)
     out = np.empty((len(engine.members[0].stored), *largest.core.shape), engine.config.dtype)
     taken = []
     for _ in range(_PASSES):
@@ -104,7 +104,7 @@ def seconds_per_voxel(engine: Engine, parts: Sequence[Part], raw: npt.DTypeLike)
         engine.fill(
             out,
             [largest],
-            noise.astype(raw),
+            noise,
             first=largest.core.start,
             at=largest.read.start,
             passes=1,
