@@ -192,6 +192,20 @@ class Tiling:
         return Tile(core, read, core.relative_to(first).start)
 
 
+def coarse(box: Box, by: Sequence[int]) -> Box:
+    """The voxels, each of `by` voxels, that hold any voxel of `box`."""
+    start = [a // f for a, f in zip(box.start, by, strict=True)]
+    stop = [-(-b // f) for b, f in zip(box.stop, by, strict=True)]
+    return Box(_zyx(start), _zyx(stop))
+
+
+def fine(box: Box, by: Sequence[int]) -> Box:
+    """The voxels that `box` stands for, whose voxels are each of `by`; may leave the volume."""
+    start = [a * f for a, f in zip(box.start, by, strict=True)]
+    stop = [b * f for b, f in zip(box.stop, by, strict=True)]
+    return Box(_zyx(start), _zyx(stop))
+
+
 def hull(boxes: Sequence[Box]) -> Box:
     """The least box that holds all of `boxes`, of which there is at least one."""
     start = (min(box.start[axis] for box in boxes) for axis in range(3))

@@ -79,6 +79,7 @@ def create_array(
     shard: Sequence[int],
     codec: Codec = "zstd",
     axes: str | None = None,
+    complete: bool = True,
 ) -> ZarrArray:
     """Create `store/name`, or open it where a run that died has left it.
 
@@ -91,6 +92,8 @@ def create_array(
         Clipped to the shape, so that a small volume is not padded to a large shard.
     axes
         Names of the axes, one letter each; default by their number: zyx, czyx, nczyx.
+    complete
+        Every shard gets a file, so that one that is not there is lost; else it is zeros.
     """
     chunk, shard = _fit(shape, chunk, shard)
     compressors: dict[Codec, list[Any]] = {
@@ -110,7 +113,7 @@ def create_array(
         compressors=[*compressors[codec], Crc32cCodec()],
         fill_value=0,
         dimension_names=list(axes or _AXES[len(shape)]),
-        attributes=_COMPLETE,
+        attributes=_COMPLETE if complete else {},
     )
     return open_level(store, name, mode="r+")
 

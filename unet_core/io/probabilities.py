@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from unet_core.errors import ConfigError, StoreError
-from unet_core.geometry import Box, Zyx
-from unet_core.io.arrays import ZarrArray, open_level, read, shard_of
+from unet_core.geometry import Box, Zyx, fine
+from unet_core.io.arrays import ZarrArray, open_level, shard_of
+from unet_core.io.masks import Mask, any_of, read_mask
 from unet_core.io.ngff import attributes_of, content_of
-
-Inside = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Probabilities:
         every = range(1, self.total)
         return [*map(self.channel, every)] if set(every) <= set(self.classes) else None
 
-    def computed(self, box: Box) -> Inside | None:
+    def computed(self, box: Box) -> Mask | None:
         """Which voxels of a box of the store were computed, (z, y, x); None: all."""
         if self.is_whole:
             return None
@@ -107,12 +105,12 @@ class Probabilities:
             }
         }
 
-    def _unmasked(self, box: Box) -> Inside:
+    def _unmasked(self, box: Box) -> Mask:
         if self.mask is None:
             return np.ones(box.shape, bool)
-        level = open_level(self.mask)
-        inside = read(level, spanned(box, self.downsample).clip(level.shape)) != 0
-        return _any_of(inside, self.downsample)
+        shape = open_level(self.mask).shape
+        inside = read_mask(self.mask, fine(box, self.downsample).clip(shape))
+        return any_of(inside, self.downsample)
 
 
 def open_probabilities(store: Path, masks: Sequence[Path] = ()) -> Probabilities:
@@ -142,13 +140,6 @@ def open_probabilities(store: Path, masks: Sequence[Path] = ()) -> Probabilities
     )
 
 
-def spanned(box: Box, downsample: Sequence[int]) -> Box:
-    """Raw voxels that a box of stored voxels stands for; may reach beyond the volume."""
-    start = [a * f for a, f in zip(box.start, downsample, strict=True)]
-    stop = [b * f for b, f in zip(box.stop, downsample, strict=True)]
-    return _box(start, stop)
-
-
 def _stored(region: Sequence[Sequence[int]], downsample: Zyx) -> Box:
     """Stored voxels that hold any voxel of a region of raw."""
     pairs = list(zip(region, downsample, strict=True))
@@ -164,15 +155,6 @@ def _shard_at(name: str, level: ZarrArray) -> Box:
 
 def _within(part: Box, box: Box) -> tuple[slice, slice, slice]:
     return part.intersection(box).relative_to(box.start).slices
-
-
-def _any_of(inside: Inside, downsample: Zyx) -> Inside:
-    """Whether cells of `downsample` voxels hold a voxel inside; the last may be partial."""
-    for axis, factor in enumerate(downsample):
-        if factor > 1:
-            starts = np.arange(0, inside.shape[axis], factor)
-            inside = np.logical_or.reduceat(inside, starts, axis=axis)
-    return inside
 
 
 def _box(start: Sequence[int], stop: Sequence[int]) -> Box:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from unet_core.config import InferConfig, UNetConfig
 from unet_core.errors import CheckpointError
-from unet_core.geometry import Box, Zyx
+from unet_core.geometry import Box, Zyx, coarse
 from unet_core.net.checkpoint import read_checkpoint
-from unet_core.net.parts import LEAST_PX, Part, coarse, steps_of
+from unet_core.net.parts import LEAST_PX, Part, steps_of
 from unet_core.net.predict import Predictor, Scaling, check_finite, quantised
 
 Array = npt.NDArray[Any]

@@ -104,17 +104,3 @@ def tiling_of(
         lost=(lost if deep else beside, lost, lost),
         least=(1, 1, 1) if deep else (1, least, least),
     )
-
-
-def coarse(box: Box, downsample: Zyx) -> Box:
-    """The voxels of a downsampled volume that stand for `box`, which starts on one of them."""
-    start = tuple(a // f for a, f in zip(box.start, downsample, strict=True))
-    stop = tuple(-(-b // f) for b, f in zip(box.stop, downsample, strict=True))
-    (z0, y0, x0), (z1, y1, x1) = start, stop
-    return Box((z0, y0, x0), (z1, y1, x1))
-
-
-def fine(box: Box, downsample: Zyx) -> Box:
-    """The voxels that `box` of a downsampled volume stands for; may reach beyond the volume."""
-    (z0, y0, x0), (z1, y1, x1), (z, y, x) = box.start, box.stop, downsample
-    return Box((z0 * z, y0 * y, x0 * x), (z1 * z, y1 * y, x1 * x))

@@ -16,16 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_core.config import InferConfig, UNetConfig
-from unet_core.geometry import Block, Box, Zyx, hull
+from unet_core.geometry import Block, Box, Zyx, coarse, fine, hull
 from unet_core.io.arrays import open_level, write_block
 from unet_core.io.cache import Cache
+from unet_core.io.masks import Mask, any_of, read_mask
 from unet_core.io.remote import Location
 from unet_core.net.engine import Engine, Member, engine_of, value_of
 from unet_core.net.memory import keep_freed_memory
-from unet_core.net.parts import Part, coarse, fine, halo_of, parts_of, steps_of
+from unet_core.net.parts import Part, halo_of, parts_of, steps_of
 from unet_core.net.predict import TileTooLarge
 from unet_core.run.crew import Done
-from unet_core.run.masks import Mask, any_of, around, read_mask
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Job:
     """Digest of the raw store."""
 
     mask: Path | None
-    """Store of a mask (z, y, x), shaped like raw or coarser by whole factors; 0: not computed."""
+    """Store of a mask of raw's voxels (z, y, x); 0: not computed."""
 
     out: Path
     members: tuple[Member, ...]
@@ -201,7 +201,7 @@ class _Seen:
 def _read(blocks: Sequence[Block], box: Box, job: Job, tile_px: int) -> _Seen:
     """What has to be seen for the blocks that are to be done, and inside of the mask."""
     cache = _cache_of(job.raw, job.content, round(job.cache_mb * 1e6))
-    mask = None if job.mask is None else read_mask(job.mask, box, job.raw_shape)
+    mask = None if job.mask is None else read_mask(job.mask, box)
     writes = [job.raw_of(block.write) for block in blocks]
     parts = [
         part
@@ -246,10 +246,19 @@ def _skipped(block: Block, job: Job, seen: _Seen) -> int:
     """Voxels of a block in which there is nothing to compute, else 0; whatever the tiles."""
     box = job.raw_of(block.write)
     if seen.mask is not None:
-        box = around(seen.mask[box.relative_to(seen.box.start).slices]).shift(box.start)
+        box = _around(seen.mask[box.relative_to(seen.box.start).slices]).shift(box.start)
     if not box.size:
         return block.write.size
     z, y, x = seen.voxels.shape[1:]
     reach = halo_of(job.models)
     box = box.grow(reach).relative_to(seen.at).intersection(Box((0, 0, 0), (z, y, x)))
     return 0 if value_of(seen.voxels[(..., *box.slices)]) is None else block.write.size
+
+
+def _around(mask: Mask) -> Box:
+    """The least box that holds all voxels of `mask` (z, y, x); of size 0 where there is none."""
+    if not mask.any():
+        return Box((0, 0, 0), (0, 0, 0))
+    lines = [mask.any(axis=(1, 2)), mask.any(axis=(0, 2)), mask.any(axis=(0, 1))]
+    (z0, z1), (y0, y1), (x0, x1) = ((int(i[0]), int(i[-1]) + 1) for i in map(np.flatnonzero, lines))
+    return Box((z0, y0, x0), (z1, y1, x1))

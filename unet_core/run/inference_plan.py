@@ -1,11 +1,13 @@
 """How inference is laid out: units, memory, reading order; arithmetic before the first block."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from unet_core.config import Resources
+from unet_core.config.shape import waste
 from unet_core.errors import PlanError
 from unet_core.geometry import Block, Box, Zyx, fine, hull
 from unet_core.net.memory import KEPT, pass_mb, weights_mb
@@ -13,6 +15,8 @@ from unet_core.net.parts import Part, halo_of
 from unet_core.net.predict import precision_of
 from unet_core.run.inference import Job
 from unet_core.traversal import walk
+
+log = logging.getLogger(__name__)
 
 _PROCESS_MB = 750
 """Memory of a worker besides its arrays: libraries, scheduler, what the allocator keeps."""
@@ -177,3 +181,38 @@ def arrays_mb(job: Job, parts: Sequence[Part], unit: Box, raw: Raw, ahead: int) 
     ]
     most = max(sum(sorted(pair, reverse=True)[:ahead]) for pair in others)
     return (seen + stored + most) / 1e6 if ahead else max(seen + stored, reading, writing) / 1e6
+
+
+def tell(job: Job, plan: list[Block]) -> None:
+    """Log what will be done."""
+    parts, unit = largest_unit(job)
+    cores = sum(part.core.size for part in parts)
+    for number, model in enumerate(job.models):
+        reads = [part.tiles[number].read.shape for part in parts]
+        sizes = [
+            read[3 - model.dimensions :]
+            for read in reads
+            for _ in range(read[0] if model.dimensions == 2 else 1)
+        ]
+        log.info(
+            "%d blocks, computed as %s voxels in %d tiles of up to %s, seen as %s: %.2f times the "
+            "least work; halo %d px",
+            len(plan),
+            _by(unit.shape),
+            len(parts),
+            _by(max(part.core.shape for part in parts)),
+            _by(max(reads)),
+            waste(model, sizes, voxels=cores),
+            model.tile_halo_px,
+        )
+        if not model.is_local:
+            log.warning(
+                "%s normalisation sees each tile's own mean: results depend on infer.tile_px and "
+                "on convert.shard, and tiles do not agree exactly at their seams; train with "
+                "model.norm none or batch for exact seams",
+                model.norm,
+            )
+
+
+def _by(shape: Zyx) -> str:
+    return " x ".join(map(str, shape))

@@ -8,11 +8,10 @@ from functools import partial
 import numpy.typing as npt
 
 from unet_core.config import Resources
-from unet_core.geometry import Block, Box
+from unet_core.geometry import Block, Box, fine
 from unet_core.io.ledger import Build
 from unet_core.net import tile_choice
 from unet_core.net.engine import engine_of
-from unet_core.net.parts import fine
 from unet_core.net.predict import TileTooLarge
 from unet_core.net.tile_choice import FIXED_PX, affordable, candidates, guess
 from unet_core.run.crew import Crew, Done

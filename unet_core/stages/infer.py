@@ -9,25 +9,31 @@ from math import gcd, lcm
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from unet_core.config import InferConfig, Resources
-from unet_core.config.shape import waste
 from unet_core.errors import PlanError, StoreError
-from unet_core.geometry import Block, Box, Zyx, blocks
-from unet_core.io.arrays import ZarrArray, chunk_of, create_array, cut_of, open_level, shard_of
+from unet_core.geometry import Block, Box, Zyx, blocks, coarse, fine
+from unet_core.io.arrays import (
+    ZarrArray,
+    chunk_of,
+    create_array,
+    cut_of,
+    open_level,
+    shard_of,
+    write_block,
+)
 from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import attributes_of, content_of, multiscale, voxel_size_of
 from unet_core.io.remote import Location
 from unet_core.net.checkpoint import Checkpoint, read_checkpoint
 from unet_core.net.engine import Member
-from unet_core.net.parts import coarse, fine
 from unet_core.net.predict import precision_of
 from unet_core.ops.intensity import Method, Normaliser, normaliser
 from unet_core.run.crew import Crew
 from unet_core.run.inference import Job, infer_blocks
-from unet_core.run.inference_plan import Raw, fit, largest_unit
-from unet_core.run.masks import mask_factors
+from unet_core.run.inference_plan import Raw, fit, tell
 from unet_core.run.tile_choice import fixed_px, with_tiles
 
 log = logging.getLogger(__name__)
@@ -103,14 +109,26 @@ def infer_volume(
     settings = _settings(job, trained, resources.gpus)
     with building(out, stage="infer", settings=settings, inputs=inputs) as build:
         classes = config.stored(job.models[0].classes)
-        create_array(build.store, "0", shape=(len(classes), *job.shape), dtype=config.dtype, **cut)
+        made = create_array(
+            build.store,
+            "0",
+            shape=(len(classes), *job.shape),
+            dtype=config.dtype,
+            complete=config.region is None,
+            **cut,
+        )
         plan = [
             block
-            for block in blocks(job.shape, block=shard_of(open_level(out)))
+            for block in blocks(job.shape, block=shard_of(made))
             if job.raw_of(block.write).size
         ]
         _compute(crew, build, job, level, plan, resources)
         failed = dict(sorted(crew.failures.items()))
+        for block in plan:
+            if block.name in failed:
+                write_block(
+                    made, block.write, np.zeros((len(classes), *block.write.shape), made.dtype)
+                )
         _publish(build, job, plan, raw, failed)
 
 
@@ -141,7 +159,7 @@ def _job(
         )
     raw_shape = _zyx(level.shape[-3:])
     if mask is not None:
-        mask_factors(open_level(mask).shape, raw_shape, name=str(mask))
+        _check_mask(mask, raw_shape)
     shard = _zyx(_cut(level, config.downsample)["shard"])
     return Job(
         raw=raw,
@@ -159,6 +177,14 @@ def _job(
         gpus=resources.gpus,
         sections=_SECTIONS[bool(resources.gpus)],
     )
+
+
+def _check_mask(mask: Path, shape: Zyx) -> None:
+    if (found := open_level(mask).shape) != shape:
+        raise StoreError(
+            f"{mask} is a mask of {' x '.join(map(str, found))} voxels, raw has {_by(shape)}; make "
+            "it with `unet-core convert --mask-of RAW`, which fits coarser ones to raw"
+        )
 
 
 def _within(config: InferConfig, shape: Zyx) -> Box:
@@ -204,7 +230,7 @@ def _compute(
         passes = 1 if resources.gpus else max(1, resources.threads // units)
         fitted = fit(replace(job, passes=passes), plan, raw, resources)
         job, plan = fitted.job, fitted.plan
-        _tell(job, plan)
+        tell(job, plan)
     else:
         fitted = None
     work = partial(infer_blocks, job=job)
@@ -288,37 +314,6 @@ def _normaliser(
             f"{trained.model.channels}; use a network that was trained on volumes like this one"
         )
     return normaliser(statistics, cast(Method, trained.normalise), dtype)
-
-
-def _tell(job: Job, plan: list[Block]) -> None:
-    """Log what will be done."""
-    parts, unit = largest_unit(job)
-    cores = sum(part.core.size for part in parts)
-    for number, model in enumerate(job.models):
-        reads = [part.tiles[number].read.shape for part in parts]
-        sizes = [
-            read[3 - model.dimensions :]
-            for read in reads
-            for _ in range(read[0] if model.dimensions == 2 else 1)
-        ]
-        log.info(
-            "%d blocks, computed as %s voxels in %d tiles of up to %s, seen as %s: %.2f times the "
-            "least work; halo %d px",
-            len(plan),
-            _by(unit.shape),
-            len(parts),
-            _by(max(part.core.shape for part in parts)),
-            _by(max(reads)),
-            waste(model, sizes, voxels=cores),
-            model.tile_halo_px,
-        )
-        if not model.is_local:
-            log.warning(
-                "%s normalisation sees each tile's own mean: results depend on infer.tile_px and "
-                "on convert.shard, and tiles do not agree exactly at their seams; train with "
-                "model.norm none or batch for exact seams",
-                model.norm,
-            )
 
 
 def _alone(values: list[Any]) -> Any:

@@ -8,11 +8,11 @@ from PIL import Image
 
 from unet_core.config import ObjectsConfig, ReportConfig
 from unet_core.figures import overlay
-from unet_core.geometry import Box, Zyx
+from unet_core.geometry import Box, Zyx, fine
 from unet_core.io.arrays import open_level, read
 from unet_core.io.atomic import replacing
 from unet_core.io.ngff import attributes_of
-from unet_core.io.probabilities import open_probabilities, spanned
+from unet_core.io.probabilities import open_probabilities
 
 
 def draw_montage(
@@ -65,7 +65,7 @@ def draw_montage(
 def _coarse(store: Path, box: Box, step: Zyx) -> npt.NDArray[Any]:
     """The first voxel of each of those that a box of predicted voxels spans."""
     level = open_level(store)
-    voxels = read(level, spanned(box, step).clip(level.shape[-3:]))
+    voxels = read(level, fine(box, step).clip(level.shape[-3:]))
     z, y, x = step
     return voxels[..., ::z, ::y, ::x]
 
