@@ -20,7 +20,8 @@ from unet_core.config.shape import multiply_adds
 from unet_core.geometry import Box, split
 from unet_core.net import predict
 from unet_core.net.checkpoint import Checkpoint
-from unet_core.net.predict import Predictor, tiling_of
+from unet_core.net.parts import tiling_of
+from unet_core.net.predict import Predictor
 from unet_core.net.unet import UNet, initialise
 
 SIZE = 768
@@ -43,7 +44,7 @@ def tiled(net: Predictor, image: NDArray[np.float32], tile: int, block: int) -> 
     halo = net.model.tile_halo_px
     for write in split((1, SIZE, SIZE), block=(1, block, block)):
         for each in tiling_of(net.model, tile).tiles(write):
-            (result,) = net(image[(None, None, *each.read.shift((0, halo, halo)).slices)])
+            result = net(image[(None, *each.read.shift((0, halo, halo)).slices)])
             inset = each.core.relative_to(each.core.start).shift(each.inset)
             out[each.core.slices] = result[(0, *inset.slices)]
     return out
@@ -53,7 +54,7 @@ def shifted(net: Predictor, image: NDArray[np.float32], offset: int) -> Probabil
     """One tile that starts `offset` px off the grid."""
     halo, lost = net.model.tile_halo_px, net.model.valid_halo_px
     tile = Box((0, offset, offset), (1, offset + 192, offset + 192))
-    (result,) = net(image[(None, None, *tile.grow((0, halo, halo)).shift((0, halo, halo)).slices)])
+    result = net(image[(None, *tile.grow((0, halo, halo)).shift((0, halo, halo)).slices)])
     inset = slice(halo - lost, halo - lost + 192)
     return result[0][:, inset, inset]
 
