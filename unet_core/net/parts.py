@@ -9,7 +9,7 @@ from unet_core.geometry import Box, Tile, Tiling, Zyx, hull
 
 LEAST_PX = 192
 """Fewest voxels per side that a 2-D pass yields, unless tile_px is less: small inputs are given to
-other kernels, which round otherwise. From 160 px on, results have been the same bits whatever the
+other kernels, which round otherwise. From here on, results have been the same bits whatever the
 tile (2 to 4 poolings, width 8 to 64, float32 and bfloat16); in 3-D that would cost too much."""
 
 
