@@ -47,8 +47,11 @@ class _Worker:
         return max(0.0, (len(self.running) + more) * pace - late)
 
     def done_before(self, seconds: float, now: float) -> int:
-        """Units that it would be done with before so many seconds, besides those it has."""
-        if self.pace is None:
+        """Units that it would be done with before so many seconds, besides those it has.
+
+        One whose pace is not known yet is taken to end its first unit now.
+        """
+        if self.pace is None and not self.running:
             return 0
         late, pace = self._late(now)
         return max(0, math.ceil((seconds + late) / pace - 1e-9) - 1 - len(self.running))
