@@ -31,15 +31,6 @@ log = logging.getLogger(__name__)
 SLOTS = 3
 """Threads of a worker: one block is read and one written while one is computed."""
 
-_MALLOC = {
-    "MALLOC_ARENA_MAX": 1,
-    "MALLOC_MMAP_THRESHOLD_": 32 * 2**20,
-    "MALLOC_TRIM_THRESHOLD_": 128 * 2**20,
-}
-"""How glibc keeps memory that was freed. With an arena per thread, each of them kept the maps of a
-pass (three times the memory); with dask's own setting each map was fetched from the kernel anew (up
-to 35 % more CPU time)."""
-
 _SETTINGS = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -55,11 +46,10 @@ _SETTINGS = {
     "distributed.admin.log-length": 100,
     "distributed.admin.system-monitor.log-length": 100,
     "distributed.admin.log-format": "%(levelname)s %(name)s %(message)s",
-    "distributed.nanny.pre-spawn-environ": _MALLOC,
+    # Every thread's own heap would keep the maps of a pass. Dask's setting, that every freed map is
+    # given back at once, costs a third of the time; who computes says what is kept.
+    "distributed.nanny.pre-spawn-environ": {"MALLOC_ARENA_MAX": 1},
 }
-
-_MALLOPT = {"MALLOC_ARENA_MAX": -8, "MALLOC_MMAP_THRESHOLD_": -3, "MALLOC_TRIM_THRESHOLD_": -1}
-"""Numbers of the same settings for `mallopt`."""
 
 
 class Workers:
@@ -165,7 +155,6 @@ def open_workers(
     with dask.config.set(_SETTINGS):
         if workers == 1:
             os.environ.update(environment[0])
-            _keep_memory_here()
             cluster = LocalCluster(
                 n_workers=1,
                 processes=False,
@@ -192,13 +181,6 @@ def open_workers(
             seen = f", dashboard at http://127.0.0.1:{port}/status" if dashboard else ""
             log.info("%d worker(s)%s", workers, seen)
             yield Workers(client, cluster.scheduler, here=workers == 1)
-
-
-def _keep_memory_here() -> None:
-    """`_MALLOC` in this process."""
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # of glibc
-        for name, value in _MALLOC.items():
-            mallopt(_MALLOPT[name], value)
 
 
 _LOOPBACK = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
