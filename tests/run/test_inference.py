@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from unet_core.errors import CheckpointError, PlanError
 from unet_core.geometry import Block, Box, Zyx, blocks
 from unet_core.io.arrays import chunk_of, create_array, open_level, shard_of
 from unet_core.net import engine, predict
-from unet_core.net.checkpoint import read_checkpoint
+from unet_core.net.checkpoint import read_checkpoint, write_checkpoint
 from unet_core.net.engine import Engine, Member, engine_of
 from unet_core.net.unet import UNet
 from unet_core.ops.intensity import normaliser
@@ -169,6 +170,57 @@ def limited(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
 
     monkeypatch.setattr(UNet, "forward", checked)
     return given
+
+
+def test_a_block_is_read_while_another_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(tmp_path, noise((1, 2, 16, 16)), shard=(1, 16, 16), tile_px=16)
+    reads: list[str] = []
+    second = threading.Event()
+    read, fill = inference._read, inference._fill
+
+    def reading(some: Any, *more: Any) -> Any:
+        reads.append(some[0].name)
+        if len(reads) == 2:
+            second.set()
+        return read(some, *more)
+
+    def filling(*given: Any) -> bool:
+        assert second.wait(60), "the other block is not read before this one is computed"
+        return fill(*given)
+
+    monkeypatch.setattr(inference, "_read", reading)
+    monkeypatch.setattr(inference, "_fill", filling)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(infer_blocks, [block], job=job) for block in plan_of(job)]:
+            assert done.result()
+
+
+def test_a_network_is_read_once_per_process_and_again_when_its_weights_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+
+    def reading(path: Path) -> Any:
+        reads.append(path)
+        return read_checkpoint(path)
+
+    monkeypatch.setattr(engine, "read_checkpoint", reading)
+    job = job_of(tmp_path, noise((1, 2, 16, 16)), shard=(1, 16, 16), tile_px=16)
+    result_of(job)
+    assert len(reads) == 1
+    (member,) = job.members
+    checkpoint = read_checkpoint(member.checkpoint)
+    state = {name: value + 1 for name, value in checkpoint.state.items()}
+    write_checkpoint(member.checkpoint, replace(checkpoint, state=state))
+    other = replace(member, content=read_checkpoint(member.checkpoint).content)
+    result_of(replace(job, members=(other,)))
+    assert len(reads) == 2
+    engine_of.cache_clear()
+    engine._loaded.cache_clear()
+    with pytest.raises(CheckpointError, match="changed while it was in use"):
+        result_of(job)
 
 
 def test_tiles_too_large_for_the_gpu_are_halved_remembered_and_give_the_same(

@@ -34,6 +34,9 @@ Array = npt.NDArray[Any]
 _READING, _COMPUTING, _WRITING = Lock(), Lock(), Lock()
 """Of this process: memory then holds one unit in each state, and the device has one user."""
 
+_LOADING = Lock()
+"""Its own: who reads ahead must not wait for who computes."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -158,7 +161,7 @@ def infer_blocks(blocks: Sequence[Block], *, job: Job) -> dict[str, Done]:
         If weights are absent or others than the job's, or yield what is not finite.
     """
     unit = job.unit_of(blocks[0])
-    with _COMPUTING:
+    with _LOADING:
         engine = engine_of(job.members, job.config, gpus=job.gpus)
         keep_freed_memory(job.keeps_memory)
     while True:
