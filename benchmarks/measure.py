@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[_name] = "1"
@@ -60,6 +60,8 @@ Of = Literal["cpu", "wall"]
 class Rounds:
     """Costs of some variants, round by round; each variant has run once before, unmeasured.
 
+    Use as a context manager where variants are elsewhere, which it ends.
+
     Parameters
     ----------
     rounds
@@ -75,6 +77,14 @@ class Rounds:
                 function()
         for _ in range(rounds):
             self.round()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for function in self.variants.values():
+            if isinstance(function, Elsewhere):
+                function.close()
 
     def round(self) -> None:
         """Every variant once more."""
@@ -114,27 +124,25 @@ class Rounds:
         parts
             What else the row says.
         """
-        while True:
-            found = [value(seconds) for seconds in self._by_round(of)]
-            middle, spread = statistics.median(found), spread_of(found)
-            clear = target is None or spread <= abs(middle - target)
-            if clear or len(found) >= _PATIENCE * self.rounds:
-                break
+        found = [value(seconds) for seconds in self._by_round(of)]
+
+        def another() -> float:
             self.round()
+            return value(self._by_round(of)[-1])
+
         told = {variant: rounded(self.seconds(variant, of), 4) for variant in self.variants}
         unit = "CPU s" if of == "cpu" else "s"
-        how = f"{how}; medians of {len(found)} rounds, 1 thread, {unit}"
-        parts = {"seconds": told, "spread": rounded(spread), **parts}
-        if not clear:
-            parts["not_resolved"] = f"{middle:.{digits}g} +- {spread:.2g}"
-        return row(
+        how = f"{how}; variants take turns, 1 thread, {unit}"
+        return settled(
             name,
-            middle if clear else None,
+            found,
+            another,
             target,
             at_least=at_least,
             against=against,
             how=how,
             digits=digits,
+            seconds=told,
             **parts,
         )
 
@@ -148,6 +156,27 @@ def medians(*functions: Callable[[], object], rounds: int = ROUNDS, of: Of = "cp
     """Median seconds of each function; they take turns."""
     measured = Rounds({str(n): function for n, function in enumerate(functions)}, rounds=rounds)
     return [measured.seconds(name, of) for name in measured.variants]
+
+
+def settled(
+    name: str,
+    found: Sequence[float],
+    another: Callable[[], float],
+    target: float | None,
+    **told: Any,
+) -> Row:
+    """A row: the median of `found`, and of `another` as long as that is not resolved."""
+    values = list(found)
+    while True:
+        middle, spread = statistics.median(values), spread_of(values)
+        clear = target is None or spread <= abs(middle - target)
+        if clear or len(values) >= _PATIENCE * len(found):
+            break
+        values.append(another())
+    told |= {"spread": rounded(spread), "rounds": len(values)}
+    if not clear:
+        told["not_resolved"] = f"{middle:.3g} +- {spread:.2g}"
+    return row(name, middle if clear else None, target, **told)
 
 
 def spread_of(values: Sequence[float]) -> float:
