@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 
 import dask
@@ -109,7 +109,8 @@ class _EndsWithDriver(WorkerPlugin):  # type: ignore[misc]
     idempotent = True
 
     def setup(self, worker: Worker) -> None:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if (prctl := getattr(ctypes.CDLL(None), "prctl", None)) is not None:  # Linux
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 _PR_SET_PDEATHSIG = 1
@@ -152,9 +153,9 @@ def open_workers(
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").addFilter(_is_news)
     environment = [_environment(resources, workers, number) for number in range(workers)]
-    with dask.config.set(_SETTINGS):
+    with dask.config.set(_SETTINGS), ExitStack() as here:
         if workers == 1:
-            os.environ.update(environment[0])
+            here.enter_context(_environ(environment[0]))
             cluster = LocalCluster(
                 n_workers=1,
                 processes=False,
@@ -181,6 +182,24 @@ def open_workers(
             seen = f", dashboard at http://127.0.0.1:{port}/status" if dashboard else ""
             log.info("%d worker(s)%s", workers, seen)
             yield Workers(client, cluster.scheduler, here=workers == 1)
+
+
+@contextmanager
+def _environ(variables: dict[str, str]) -> Iterator[None]:
+    """These variables in this process, and after it what was there before.
+
+    Workers that are opened later are pinned to the devices of the job, not to that of this one.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 _LOOPBACK = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}

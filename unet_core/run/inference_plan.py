@@ -101,10 +101,13 @@ def _spent(job: Job, raw: Raw, given_mb: float | None, wanted: int) -> tuple[Job
     """Job, blocks ahead and number of workers that the memory allows.
 
     First all workers, then reading and writing besides computing, then keeping freed memory.
+    Fewer passes at a time where one worker's would not fit.
     """
-    kept = replace(job, keeps_memory=True)
     if given_mb is None:
-        return kept, MOST_AHEAD, wanted
+        return replace(job, keeps_memory=True), MOST_AHEAD, wanted
+    while job.passes > 1 and need_mb(job, raw, 0) > given_mb:
+        job = replace(job, passes=job.passes - 1)
+    kept = replace(job, keeps_memory=True)
     refuse_if_too_large(job, raw, given_mb)
     ways = [(each, ahead) for each in (kept, job) for ahead in range(MOST_AHEAD, -1, -1)]
     ways.sort(key=lambda way: -way[1])
