@@ -344,7 +344,7 @@ def test_memory_does_not_grow_with_the_volume_and_stays_below_what_was_given(
     tmp_path: Path,
 ) -> None:
     given, peaks = 900, []
-    for sections in (8, 256):  # 32 times the blocks; as float32 the larger is 67 MB
+    for sections in (32, 512):  # of 16 blocks and of 256; as float32 the larger is 134 MB
         folder = tmp_path / str(sections)
         folder.mkdir()
         values = np.tile(noise((1, 8, 256, 256)), (1, sections // 8, 1, 1))
@@ -358,5 +358,5 @@ def test_memory_does_not_grow_with_the_volume_and_stays_below_what_was_given(
             stdout=subprocess.PIPE,
         )
         peaks.append(int(run.stdout) * 1024 / 1e6)
-    assert peaks[1] < peaks[0] + 25
+    assert peaks[1] < peaks[0] + 20
     assert max(peaks) < given
