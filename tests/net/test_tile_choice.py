@@ -12,7 +12,7 @@ from unet_core.geometry import Box, Zyx
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.engine import Engine
 from unet_core.net.memory import indexable
-from unet_core.net.parts import parts_of, steps_of
+from unet_core.net.parts import parts_of, step_of
 from unet_core.net.predict import Predictor
 from unet_core.net.tile_choice import affordable, candidates, guess, seconds_per_voxel
 from unet_core.net.unet import UNet, initialise
@@ -25,8 +25,8 @@ SHARD, VOLUME = (32, 512, 512), (200, 4096, 4096)
 def sizes(
     model: UNetConfig, *, gpu: bool = False, shard: Zyx = SHARD, shape: Zyx = VOLUME
 ) -> list[int]:
-    steps = steps_of([model], (1, 1, 1))
-    return candidates([model], steps=steps, shard=shard, shape=shape, gpu=gpu)
+    step = step_of([model], (1, 1, 1))
+    return candidates([model], step=step, shard=shard, shape=shape, gpu=gpu)
 
 
 @given(
@@ -47,6 +47,24 @@ def test_candidates_lie_on_the_grid_and_can_be_counted(
     assert all(px % model.stride_px == 0 for px in found)
     for px in found if len(found) > 1 else []:
         assert indexable(model, [px + 2 * model.tile_halo_px] * dimensions)
+
+
+@given(
+    models=st.lists(
+        st.builds(UNetConfig, depth=st.integers(1, 4), dimensions=st.sampled_from([2, 3])),
+        min_size=1,
+        max_size=2,
+    ),
+    downsample=st.tuples(*[st.sampled_from([1, 2, 3, 5])] * 3),
+)
+@settings(deadline=None, max_examples=50)
+def test_candidates_are_tiles_for_every_network_and_every_coarser_level(
+    models: list[UNetConfig], downsample: Zyx
+) -> None:
+    step = step_of(models, downsample)
+    for px in candidates(models, step=step, shard=SHARD, shape=VOLUME, gpu=False):
+        box = Box((0, 0, 0), (1, 1, 1))
+        assert parts_of(models, box, tile_px=px, downsample=downsample)
 
 
 def test_candidates_are_parts_and_multiples_of_a_shard() -> None:

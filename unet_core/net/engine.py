@@ -18,7 +18,7 @@ from unet_core.config import InferConfig, UNetConfig
 from unet_core.errors import CheckpointError
 from unet_core.geometry import Box, Zyx, coarse
 from unet_core.net.checkpoint import read_checkpoint
-from unet_core.net.parts import LEAST_PX, Part, steps_of
+from unet_core.net.parts import LEAST_PX, Part, step_of
 from unet_core.net.predict import Predictor, Scaling, check_finite, quantised
 
 Array = npt.NDArray[Any]
@@ -52,7 +52,7 @@ class Engine:
 
         In 2-D not below the size down to which results are the same bits.
         """
-        step = max(steps_of(self.models, self.config.downsample)[1:])
+        step = step_of(self.models, self.config.downsample)
         half = tile_px // 2 // step * step
         deep = any(model.dimensions == 3 for model in self.models)
         least = step if deep else -(-LEAST_PX // step) * step

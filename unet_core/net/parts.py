@@ -34,6 +34,12 @@ def steps_of(models: Sequence[UNetConfig], downsample: Zyx) -> Zyx:
     return lcm(depth, z), lcm(plane, y), lcm(plane, x)
 
 
+def step_of(models: Sequence[UNetConfig], downsample: Zyx) -> int:
+    """Of which sizes of tiles are multiples: of the steps along all axes that they extend along."""
+    steps = steps_of(models, downsample)
+    return lcm(*(steps if any(model.dimensions == 3 for model in models) else steps[1:]))
+
+
 def parts_of(
     models: Sequence[UNetConfig], box: Box, *, tile_px: int, downsample: Zyx, sections: int = 1
 ) -> list[Part]:

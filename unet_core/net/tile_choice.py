@@ -35,18 +35,18 @@ _MOST_TRIED = 5
 
 
 def candidates(
-    models: Sequence[UNetConfig], *, steps: Zyx, shard: Zyx, shape: Zyx, gpu: bool
+    models: Sequence[UNetConfig], *, step: int, shard: Zyx, shape: Zyx, gpu: bool
 ) -> list[int]:
     """Sizes of tiles (px) worth trying, rising: whole parts and multiples of a shard.
 
     Parameters
     ----------
-    steps
-        Tiles are multiples of these.
+    step
+        Tiles are multiples of it.
     shard, shape
         Of the raw volume (z, y, x).
     """
-    step, dimensions = max(steps[1:]), max(model.dimensions for model in models)
+    dimensions = max(model.dimensions for model in models)
     least = _up(_LEAST_DEEP_PX if dimensions == 3 else LEAST_PX, step)
     most = _up(min(_MOST_PX[dimensions, gpu], max(shape[1:])), step)
     side = _up(min(max(shard[1:]), max(shape[1:])), step)

@@ -23,7 +23,7 @@ from unet_core.io.masks import Mask, any_of, read_mask
 from unet_core.io.remote import Location
 from unet_core.net.engine import Engine, Member, engine_of, value_of
 from unet_core.net.memory import keep_freed_memory
-from unet_core.net.parts import Part, halo_of, parts_of, steps_of
+from unet_core.net.parts import Part, halo_of, parts_of, step_of, steps_of
 from unet_core.net.predict import TileTooLarge
 from unet_core.run.crew import Done
 
@@ -93,6 +93,11 @@ class Job:
     def steps(self) -> Zyx:
         """Raw voxels on whose multiples tiles start and end."""
         return steps_of(self.models, self.config.downsample)
+
+    @property
+    def step(self) -> int:
+        """Raw voxels of which `tile_px` is a multiple."""
+        return step_of(self.models, self.config.downsample)
 
     def with_tile(self, tile_px: int) -> "Job":
         """The same work in tiles of another size, and units that fit them."""

@@ -122,8 +122,7 @@ def refuse_if_too_large(job: Job, raw: Raw, given_mb: float) -> None:
     need = need_mb(job, raw, 0)
     if need <= given_mb:
         return
-    step = max(job.steps[1:])
-    stride = -(-job.tile_px // (_SMALLER * step)) * step
+    stride = -(-job.tile_px // (_SMALLER * job.step)) * job.step
     sizes = range(job.tile_px - stride, 0, -stride)
     smaller = next((px for px in sizes if need_mb(job.with_tile(px), raw, 0) <= given_mb), None)
     way_out = (

@@ -21,12 +21,13 @@ from unet_core.run.inference_plan import Raw, largest_unit, need_mb, refuse_if_t
 log = logging.getLogger(__name__)
 
 _STEP = "tile"
-"""Line of the ledger that keeps the choice, so that a resumed run takes the same."""
+"""Lines of the ledger that keep the choice, so that a resumed run takes the same."""
 
 
 @dataclass(frozen=True)
 class _Trial:
-    name: str = ""
+    name: str
+    """The sizes that are tried: with other memory they are others, and are tried anew."""
 
 
 def with_tiles(
@@ -44,21 +45,22 @@ def with_tiles(
     if not all(model.is_local for model in job.models):
         return job.with_tile(fixed_px(job))
     sizes = _fitting(job, raw, todo, resources)
-    kept = build.done(_STEP).get("", {}).get("note", {}).get("tile_px")
-    if kept in sizes:
-        log.info("tiles of %d px, as before", kept)
-        return job.with_tile(kept)
+    kept = [line["note"]["tile_px"] for line in build.done(_STEP).values()]
+    if fitting := [px for px in kept if px in sizes]:
+        log.info("tiles of %d px, as before", fitting[-1])
+        return job.with_tile(fitting[-1])
     first = guess(sizes, job.models, gpu=bool(job.gpus))
     voxels = sum(job.raw_of(block.write).size for block in todo)
     tried = affordable(first, sizes, job.models, voxels=voxels)
     if len(tried) < 2:
-        build.tick(_STEP, "", digest=None, note={"tile_px": first})
+        build.tick(_STEP, str(first), digest=None, note={"tile_px": first})
         log.info("tiles of %d px, untried: there is little to compute", first)
         return job.with_tile(first)
     jobs = [job.with_tile(px) for px in tried]
     need = max(need_mb(each, raw, 0) for each in jobs)
     work = partial(try_tiles, jobs=jobs, raw=raw.dtype)
-    (note,) = crew.run(build, _STEP, work, [_Trial()], need_mb=need)
+    trial = _Trial(" ".join(map(str, tried)))
+    (note,) = crew.run(build, _STEP, work, [trial], need_mb=need)
     told = ", ".join(f"{px}: {rate:.3g}" for px, rate in note["seconds_per_mvoxel"].items())
     log.info("tiles of %d px; seconds per million voxels: %s", note["tile_px"], told)
     return job.with_tile(note["tile_px"])
@@ -66,8 +68,8 @@ def with_tiles(
 
 def fixed_px(job: Job) -> int:
     """What auto means where results depend on it: one size, whatever the machine."""
-    step = max(job.steps[1:])
-    return -(-FIXED_PX[max(model.dimensions for model in job.models)] // step) * step
+    least = FIXED_PX[max(model.dimensions for model in job.models)]
+    return -(-least // job.step) * job.step
 
 
 def try_tiles(trial: _Trial, *, jobs: Sequence[Job], raw: npt.DTypeLike) -> Done:
@@ -91,7 +93,7 @@ def _fitting(job: Job, raw: Raw, todo: Sequence[Block], resources: Resources) ->
     """Sizes that leave room for as many workers as there may be, else for one."""
     shard = fine(Box((0, 0, 0), job.shard), job.config.downsample).shape
     sizes = candidates(
-        job.models, steps=job.steps, shard=shard, shape=job.raw_shape, gpu=bool(job.gpus)
+        job.models, step=job.step, shard=shard, shape=job.raw_shape, gpu=bool(job.gpus)
     )
     given = resources.memory_mb
     if given is None:
