@@ -236,6 +236,37 @@ def test_tiles_too_large_for_the_gpu_are_halved_remembered_and_give_the_same(
     assert any("does not hold tiles of 512 px; going on with 256" in m for m in caplog.messages)
 
 
+@pytest.mark.parametrize("where", ["_intensities", "_softmax", "quantised"])
+def test_a_gpu_may_run_out_of_memory_anywhere(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = noise((1, 1, 16, 500))
+    expected = result_of(job_of(tmp_path / "a", values, shard=(1, 16, 504), tile_px=512))
+    engine_of.cache_clear()
+    owner: Any = engine if where == "quantised" else predict.Predictor
+    function = getattr(owner, where)
+
+    def checked(*given: Any) -> Any:
+        if max(x.shape[-1] for x in given if isinstance(x, torch.Tensor)) > 400:
+            raise torch.OutOfMemoryError("as a GPU would")
+        return function(*given)
+
+    monkeypatch.setattr(owner, where, checked)
+    job = job_of(tmp_path / "b", values, shard=(1, 16, 504), tile_px=512)
+    assert np.array_equal(result_of(job), expected)
+    assert any("going on with 256" in message for message in caplog.messages)
+
+
+def test_where_a_network_sees_its_tiles_mean_no_smaller_one_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(monkeypatch, 300 * 300)
+    model = replace(MODEL, norm="instance")
+    job = job_of(tmp_path, noise((1, 1, 16, 500)), shard=(1, 16, 504), tile_px=512, model=model)
+    with pytest.raises(PlanError, match="tile_px"):
+        infer_blocks(plan_of(job), job=job)
+
+
 def test_where_no_tile_fits_the_gpu_the_numbers_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

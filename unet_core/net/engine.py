@@ -19,7 +19,7 @@ from unet_core.errors import CheckpointError
 from unet_core.geometry import Box, Zyx, coarse
 from unet_core.net.checkpoint import read_checkpoint
 from unet_core.net.parts import LEAST_PX, Part, step_of
-from unet_core.net.predict import Predictor, Scaling, check_finite, quantised
+from unet_core.net.predict import Predictor, Scaling, TileTooLarge, check_finite, quantised
 
 Array = npt.NDArray[Any]
 
@@ -50,8 +50,11 @@ class Engine:
     def smaller(self, tile_px: int) -> int | None:
         """Half of `tile_px` on the grid, to be tried where it does not fit; None: too small.
 
-        In 2-D not below the size down to which results are the same bits.
+        In 2-D not below the size down to which results are the same bits; None also where a network
+        sees its tile's mean, so that a smaller one gives another result.
         """
+        if not all(model.is_local for model in self.models):
+            return None
         step = step_of(self.models, self.config.downsample)
         half = tile_px // 2 // step * step
         deep = any(model.dimensions == 3 for model in self.models)
@@ -110,8 +113,19 @@ class Engine:
         for part, begun in under_way:
             yield part, self._end(begun)
 
-    @torch.inference_mode()
     def _begin(self, part: Part, voxels: Array, at: Zyx) -> "_Begun":
+        try:
+            return self._sent_off(part, voxels, at)
+        except torch.OutOfMemoryError:
+            sizes = " x ".join(map(str, part.read.shape))
+        torch.cuda.empty_cache()
+        raise TileTooLarge(
+            f"the GPU has no room for a tile, seen with {sizes} voxels, beside the network's maps; "
+            "make infer.tile_px smaller"
+        )
+
+    @torch.inference_mode()
+    def _sent_off(self, part: Part, voxels: Array, at: Zyx) -> "_Begun":
         seen = voxels[(..., *part.read.relative_to(at).slices)]
         key = None
         if (value := value_of(seen)) is not None:

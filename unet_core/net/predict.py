@@ -119,7 +119,7 @@ class Predictor:
         A 2-D network is shown as many sections at a time as the memory holds: one on a CPU.
         """
         if self.model.dimensions == 3:
-            return self._passed(self._intensities(seen)[None])[0]
+            return self._passed(seen)[0]
         count = seen.shape[1] - self.model.sections + 1
         height, width = (int(n) for n in seen.shape[2:])
         parts: list[Tensor] = []
@@ -129,7 +129,7 @@ class Predictor:
             most = batch_of(self.model, (height, width), self.dtype.itemsize, free)
             batch = min(most, self._most, count - done)
             try:
-                part = self._passed(self._inputs(seen, done, batch))
+                part = self._passed(seen[:, done : done + batch + self.model.sections - 1])
             except TileTooLarge:
                 if batch == 1:
                     raise
@@ -139,10 +139,11 @@ class Predictor:
             done += batch
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _inputs(self, seen: Tensor, first: int, count: int) -> Tensor:
-        """Input of the network for `count` sections: (count, c * sections, y, x)."""
-        each = self.model.sections
-        x = self._intensities(seen[:, first : first + count + each - 1])
+    def _inputs(self, seen: Tensor) -> Tensor:
+        """Input of the network: (1, c, z, y, x), in 2-D (n, c * sections, y, x)."""
+        x, each = self._intensities(seen), self.model.sections
+        if self.model.dimensions == 3:
+            return x[None]
         if each == 1:
             return x.transpose(0, 1)
         return x.unfold(1, each, 1).permute(1, 0, 4, 2, 3).flatten(1, 2)
@@ -154,11 +155,11 @@ class Predictor:
             x = torch.where(torch.isfinite(x), x, self._fill)
         return x.sub_(self._offset).mul_(self._scale)
 
-    def _passed(self, x: Tensor) -> Tensor:
+    def _passed(self, seen: Tensor) -> Tensor:
         try:
-            return self._probabilities(x)[:, list(self.stored)]
+            return self._probabilities(self._inputs(seen))[:, list(self.stored)]
         except torch.OutOfMemoryError:
-            message = self._too_large(x.shape)
+            message = self._too_large(seen.shape[-self.model.dimensions :])
         # Outside the handler: the exception holds the frames, and they the feature maps.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -188,8 +189,7 @@ class Predictor:
             tensor = torch.tensor(values, dtype=torch.float32, device=self.device)
             yield tensor.reshape(-1, 1, 1, 1)
 
-    def _too_large(self, shape: Sequence[int]) -> str:
-        sizes = tuple(int(n) for n in shape[2:])
+    def _too_large(self, sizes: Sequence[int]) -> str:
         need = pass_mb(self.model, sizes, bytes_per_value=self.dtype.itemsize)
         free = free_mb(self.device)
         has = "there is less" if free is None else f"the GPU has {free:.0f} MB free"
