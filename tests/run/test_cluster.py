@@ -5,6 +5,7 @@ import os
 import psutil
 import pytest
 from distributed import Client, Security
+from distributed.comm import CommClosedError
 
 from unet_core.config import Resources
 from unet_core.run.cluster import open_workers
@@ -37,5 +38,5 @@ def test_ports_are_open_on_the_loopback_interface_alone_and_to_the_job_alone() -
             assert heard <= {"127.0.0.1"}
         for security in (None, Security.temporary()):
             scheme = "tcp" if security is None else "tls"
-            with pytest.raises(OSError):
+            with pytest.raises(CommClosedError):
                 Client(address.replace("tls", scheme), security=security, timeout=1)

@@ -14,6 +14,7 @@ import pytest
 from tests.run.faulty import NAMES, check_same, in_twos, kept, make, start, until
 from unet_core.config import Resources
 from unet_core.errors import BlockError
+from unet_core.geometry import Block
 from unet_core.io.ledger import Build
 from unet_core.run import dispatch
 from unet_core.run.crew import Crew
@@ -116,6 +117,28 @@ def test_when_most_blocks_fail_no_further_one_is_begun(store: Path) -> None:
             on_error="skip-and-report",
         )
     assert len(list(store.parent.glob("tried-*"))) <= 5
+
+
+def test_a_rerun_may_skip_again_what_it_skipped_before(store: Path, undisturbed: Path) -> None:
+    crew, wrong = Crew(Resources()), dict.fromkeys(NAMES[9:14], ("wrong", 2))
+    for _ in range(2):
+        notes = make(store, Resources(), crew, faults=wrong, on_error="skip-and-report")
+        assert list(crew.failures) == NAMES[9:14]
+        assert notes.count(None) == 5
+    make(store, Resources(), faults=wrong)
+    check_same(store, undisturbed)
+
+
+def test_of_few_blocks_most_may_not_be_skipped_either(store: Path) -> None:
+    faults = dict.fromkeys(NAMES[:10], ("wrong", 9))
+    twos = [NAMES[:9], NAMES[9:]]
+
+    def together(todo: list[Block]) -> list[list[Block]]:
+        return [[block for block in todo if block.name in names] for names in twos]
+
+    with pytest.raises(BlockError, match=r"18 block\(s\) failed"):
+        make(store, Resources(), together=together, faults=faults, on_error="skip-and-report")
+    assert not (store / "zarr.json").exists()
 
 
 def test_a_full_disk_ends_the_job_at_once_and_says_what_is_free(store: Path) -> None:

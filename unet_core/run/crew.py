@@ -144,8 +144,8 @@ class Crew:
         amount
             Voxels of a block, for the speed in the log.
         on_error
-            skip-and-report: blocks that failed are in `failures` and do not end the job. A rerun
-            does them alone.
+            skip-and-report: blocks that failed are in `failures` and do not end the job, unless
+            they are more than those that are done. A rerun does them alone.
 
         Returns
         -------
@@ -213,13 +213,16 @@ class Crew:
                 ending=self._ending,
                 keep=keep,
                 tell=lambda: advance(0),
+                # Else a rerun, which has those alone to do that failed, would give up early.
+                done=0 if on_error == "stop" else len(build.done(step)),
             )
             dispatch.run()
         if dispatch.full is not None:
             raise BlockError(f"{step}: {told_full(dispatch.full, build.store)}")
         failed = {b.name: why for n, why in dispatch.failed.items() for b in groups[n]}
         self.failures = {name: failure.cause for name, failure in failed.items()}
-        if failed and (on_error == "stop" or dispatch.hopeless):
+        most = dispatch.hopeless or len(failed) > len(build.done(step))
+        if failed and (on_error == "stop" or most):
             raise BlockError(_told(step, failed)) from next(iter(failed.values())).error
         for name, cause in self.failures.items():
             log.warning("%s: block %s failed and is left out: %s", step, name, cause)

@@ -70,7 +70,10 @@ class _Try:
 
 
 class Dispatch:
-    """One step: `units` are numbered as given; `keep` gets the number and result of each done."""
+    """One step: `units` are numbered as given; `keep` gets the number and result of each done.
+
+    `done`: what was done before, and counts where it is asked whether most fail.
+    """
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class Dispatch:
         ending: Callable[[], bool],
         keep: Callable[[int, Any], None],
         tell: Callable[[], None],
+        done: int = 0,
     ) -> None:
         self.failed: dict[int, Failure] = {}
         """By unit, in the order in which they failed."""
@@ -96,7 +100,7 @@ class Dispatch:
         self._tries: dict[int, _Try] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._number = 0
-        self._done = 0
+        self._done = done
         self._longest = 0.0
         self._mended: dict[int, int] = {}
         self._losses: dict[int, int] = {}
