@@ -335,6 +335,12 @@ def test_memory_goes_to_workers_then_to_reading_ahead_then_to_speed(tmp_path: Pa
         assert need <= given + 1
 
 
+def test_memory_of_reading_counts_whole_chunks() -> None:
+    raw = Raw((64, 2048, 2048), (16, 256, 256), 1, "|u1")
+    assert raw.decoded((64, 1216, 1216)) == 64 * 1536**2  # of 5 to 6 chunks, the volume's 64
+    assert raw.decoded((1, 1, 257)) == 16 * 256 * 512
+
+
 def test_what_does_not_fit_is_refused_with_what_would(tmp_path: Path) -> None:
     model = replace(MODEL, width=32)
     job = large_job(tmp_path, (1, 2048, 2048), tile_px=1024, model=model)

@@ -173,12 +173,13 @@ def infer_blocks(blocks: Sequence[Block], *, job: Job) -> dict[str, Done]:
         tile_px = min(job.tile_px, engine.largest_px or job.tile_px)
         with _READING:
             seen = _read(blocks, job.raw_of(unit), job, tile_px)
+            # Here: beside what is computed it would be a second unit that is read and computed.
+            skipped = {block.name: _skipped(block, job, seen) for block in blocks}
         with _COMPUTING:
             classes = len(job.config.stored(job.models[0].classes))
             out = np.zeros((classes, *unit.shape), dtype=job.config.dtype)
             if _fill(out, unit, job, seen, engine, tile_px):
                 break
-    skipped = {block.name: _skipped(block, job, seen) for block in blocks}
     del seen
     with _WRITING:
         level = open_level(job.out, mode="r+")

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -46,6 +47,11 @@ class Raw:
     def bytes_per_voxel(self) -> int:
         """Of all channels."""
         return self.channels * np.dtype(self.dtype).itemsize
+
+    def decoded(self, shape: Zyx) -> int:
+        """Most voxels of whole chunks that a box of `shape` touches."""
+        axes = zip(shape, self.chunk, self.shape, strict=True)
+        return prod(min(n, (-(-(size - 1) // c) + 1) * c) for size, c, n in axes)
 
 
 @dataclass(frozen=True)
@@ -171,10 +177,12 @@ def network_mb(job: Job, parts: Sequence[Part]) -> float:
 def arrays_mb(job: Job, parts: Sequence[Part], unit: Box, raw: Raw, ahead: int) -> float:
     """Memory (MB) of the voxels of all blocks in flight, at the worst moment."""
     mask = 0 if job.mask is None else fine(unit, job.config.downsample).size
-    seen = hull([part.read for part in parts]).size * raw.bytes_per_voxel + mask
+    read = hull([part.read for part in parts])
+    seen = read.size * raw.bytes_per_voxel + mask
     classes = len(job.config.stored(job.models[0].classes))
     stored = np.dtype(job.config.dtype).itemsize * classes * unit.size
-    reading = 2 * seen  # while chunks are decoded
+    decoded = raw.decoded(read.shape) * raw.bytes_per_voxel + mask
+    reading = seen + max(seen, decoded)  # beyond the volume's edge mirrored by a copy
     writing = 2 * stored  # while they are encoded
     others = [
         [reading, writing],
