@@ -1,0 +1,132 @@
+"""Workers: how much two get done over one, and what dealing blocks to them costs."""
+
+# isort: off
+import measure
+from measure import Cost, Rounds, Row, cost_of, fresh, row, settled
+# isort: on
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from threading import Lock
+
+from infer_data import raw_store, volume
+from infer_forward import SMALL, network_of, status_mb
+
+from unet_core.config import InferConfig, Resources
+from unet_core.geometry import Block, Zyx, blocks
+from unet_core.io.ledger import building
+from unet_core.net.checkpoint import write_checkpoint
+from unet_core.run.crew import Crew, Done
+from unet_core.stages.infer import infer_volume, read_networks
+
+SHARD: Zyx = (4, 512, 512)
+BLOCKS = 16
+
+
+def scaling() -> Iterator[Row]:
+    """Wall time of a volume by one worker over that by two, one thread each, all started before."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
+        folder = Path(name)
+        shape = (SHARD[0], SHARD[1], BLOCKS * SHARD[2])
+        raw = raw_store(folder / "raw.ome.zarr", volume(shape), chunk=(4, 128, 128), shard=SHARD)
+        write_checkpoint(folder / "best.pt", network_of(SMALL))
+        networks = read_networks(folder / "best.pt")
+        numbers = itertools.count()
+
+        def by(crew: Crew) -> Callable[[], None]:
+            def once() -> None:
+                out = folder / f"{next(numbers)}.ome.zarr"
+                infer_volume(
+                    InferConfig(), raw=raw, networks=networks, out=out, mask=None, crew=crew
+                )
+
+            return once
+
+        crews = {n: opened.enter_context(Crew(Resources(threads=n))) for n in (1, 2)}
+        rounds = Rounds({f"{n} workers": by(crew) for n, crew in crews.items()})
+        yield rounds.ratio(
+            "volumes per second by two workers over one",
+            lambda s: s["1 workers"] / s["2 workers"],
+            1.8,
+            of="wall",
+            against="one worker",
+            how=f"store to store, width {SMALL.width}, {BLOCKS} blocks of {SHARD}; start apart",
+        )
+
+
+LOCK = Lock()
+"""Of a worker: its device."""
+
+
+def nap(block: Block, *, seconds: float) -> Done:
+    """Work that takes so long on a device that does one thing at a time."""
+    with LOCK:
+        time.sleep(seconds)
+    return Done(None)
+
+
+def dealing() -> Iterator[Row]:
+    """What dealing costs beside blocks of a second, and what many blocks leave in memory."""
+    count, workers = 20, 2
+    with tempfile.TemporaryDirectory() as name, Crew(Resources(threads=workers)) as crew:
+        folder = Path(name)
+        deal(crew, folder, 4, 0.0)
+
+        def over() -> float:
+            return deal(crew, folder, count, 1.0).wall * workers / count - 1
+
+        yield settled(
+            "time beside the work, blocks of 1 s",
+            [over() for _ in range(measure.ROUNDS)],
+            over,
+            0.01,
+            at_least=False,
+            against="the work itself, shared evenly",
+            how=f"{count} blocks that sleep 1 s on each of {workers} workers' devices, wall",
+        )
+        many = 300
+        spent = [deal(crew, folder, many, 0.0) for _ in range(measure.ROUNDS)]
+        cpu, wall = (sorted(getattr(c, of) for c in spent)[2] / many for of in ("cpu", "wall"))
+        yield row(
+            "CPU of the driver for a block, share of a block of 1 s",
+            cpu,
+            0.01,
+            at_least=False,
+            against="1 s",
+            how=f"{many} blocks of nothing by {workers} workers; {1e3 * wall:.2f} ms of wall each",
+        )
+    first, last, blocks_done = fresh(grown)
+    yield row(
+        "memory of the driver, growth over 10^4 blocks, MB",
+        last - first,
+        5.0,
+        at_least=False,
+        against="after the first 1000",
+        how=f"{blocks_done} blocks of nothing by {workers} workers, RSS {last:.0f} MB at the end",
+    )
+
+
+NUMBERS = itertools.count()
+
+
+def deal(crew: Crew, folder: Path, count: int, seconds: float) -> Cost:
+    """What a step of `count` blocks takes, workers being there."""
+    plan = blocks((1, 1, count), block=(1, 1, 1))
+    name = str(next(NUMBERS))
+    with building(folder / name, stage="infer", settings={}, inputs={"name": name}) as build:
+        work = partial(nap, seconds=seconds)
+        return cost_of(lambda: crew.run(build, "step", work, plan, ahead=2))
+
+
+def grown() -> tuple[float, float, int]:
+    """Memory (MB) of a driver after 1000 blocks, and after 10 000 more of another step."""
+    with tempfile.TemporaryDirectory() as name, Crew(Resources(threads=2)) as crew:
+        deal(crew, Path(name), 1000, 0.0)
+        first = status_mb("VmRSS")
+        deal(crew, Path(name), 10_000, 0.0)
+        return first, status_mb("VmRSS"), 10_000
