@@ -120,8 +120,9 @@ def test_when_most_blocks_fail_no_further_one_is_begun(store: Path) -> None:
 
 
 def test_a_rerun_may_skip_again_what_it_skipped_before(store: Path, undisturbed: Path) -> None:
-    crew, wrong = Crew(Resources()), dict.fromkeys(NAMES[9:14], ("wrong", 2))
+    wrong = dict.fromkeys(NAMES[9:14], ("wrong", 2))
     for _ in range(2):
+        crew = Crew(Resources())
         notes = make(store, Resources(), crew, faults=wrong, on_error="skip-and-report")
         assert list(crew.failures) == NAMES[9:14]
         assert notes.count(None) == 5
