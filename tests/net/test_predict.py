@@ -1,5 +1,8 @@
 """Probabilities of tiles: equal to one pass over the whole, whatever the tiles and blocks."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -274,6 +277,38 @@ def test_weights_that_are_not_numbers_are_refused() -> None:
     checkpoint.state["head.bias"][0] = torch.nan
     with pytest.raises(CheckpointError, match=r"not finite.*training history"):
         Predictor(checkpoint, FLOAT32)(np.zeros((1, 1, 20, 20), np.float32))
+
+
+THREADS = """
+import os, threading
+import numpy as np
+import torch
+from unet_core.config import InferConfig, UNetConfig
+from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.predict import Predictor
+from unet_core.net.unet import UNet, initialise
+
+model = UNetConfig(width=16, depth=1)
+state = initialise(UNet(model), seed=0).state_dict()
+predictor = Predictor(Checkpoint(model, "none", state), InferConfig(precision="float32"))
+before = len(os.listdir("/proc/self/task"))
+thread = threading.Thread(target=predictor, args=[np.zeros((1, 1, 60, 60), np.uint8)])
+thread.start()
+thread.join()
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_pass_has_one_thread_also_in_a_thread_of_its_own() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", THREADS],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "4"},
+    )
+    assert int(run.stdout) <= 1
 
 
 def test_small_blocks_are_seen_with_tiles_of_192_where_that_is_cheap() -> None:

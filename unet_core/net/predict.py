@@ -11,7 +11,7 @@ from torch import Tensor
 from unet_core.config import InferConfig
 from unet_core.errors import CheckpointError, PlanError
 from unet_core.net.checkpoint import Checkpoint
-from unet_core.net.device import choose_device, choose_dtype, memory_format, prepare
+from unet_core.net.device import choose_device, choose_dtype, keep_threads, memory_format, prepare
 from unet_core.net.direct import made_direct
 from unet_core.net.memory import batch_of, free_mb, pass_mb
 from unet_core.net.unet import UNet
@@ -118,6 +118,7 @@ class Predictor:
 
         A 2-D network is shown as many sections at a time as the memory holds: one on a CPU.
         """
+        keep_threads()
         if self.model.dimensions == 3:
             return self._passed(seen)[0]
         count = seen.shape[1] - self.model.sections + 1

@@ -171,7 +171,7 @@ def network_mb(job: Job, parts: Sequence[Part]) -> float:
         reads = [shape[3 - model.dimensions :] for shape in shapes]
         most = max(most, *(pass_mb(model, read, bytes_per_value=width) for read in reads))
     kept = KEPT if job.keeps_memory else 1.0
-    return job.passes * most * kept + sum(map(weights_mb, job.models))
+    return min(job.passes, len(parts)) * most * kept + sum(map(weights_mb, job.models))
 
 
 def arrays_mb(job: Job, parts: Sequence[Part], unit: Box, raw: Raw, ahead: int) -> float:
