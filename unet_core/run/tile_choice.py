@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from unet_core.geometry import Block, Box, fine
 from unet_core.io.ledger import Build
 from unet_core.net import tile_choice
 from unet_core.net.engine import engine_of
+from unet_core.net.memory import keep_freed_memory
 from unet_core.net.predict import TileTooLarge
 from unet_core.net.tile_choice import FIXED_PX, affordable, candidates, guess
 from unet_core.run.crew import Crew, Done
@@ -56,8 +57,12 @@ def with_tiles(
         build.tick(_STEP, str(first), digest=None, note={"tile_px": first})
         log.info("tiles of %d px, untried: there is little to compute", first)
         return job.with_tile(first)
-    jobs = [job.with_tile(px) for px in tried]
-    need = max(need_mb(each, raw, 0) for each in jobs)
+    given = resources.memory_mb
+    for keeps in (True, False):  # as the run will, where the memory allows
+        jobs = [replace(job, keeps_memory=keeps).with_tile(px) for px in tried]
+        need = max(need_mb(each, raw, 0) for each in jobs)
+        if given is None or need <= given:
+            break
     work = partial(try_tiles, jobs=jobs, raw=raw.dtype)
     trial = _Trial(" ".join(map(str, tried)))
     (note,) = crew.run(build, _STEP, work, [trial], need_mb=need)
@@ -77,6 +82,7 @@ def try_tiles(trial: _Trial, *, jobs: Sequence[Job], raw: npt.DTypeLike) -> Done
     rates = {}
     for job in jobs:
         engine = engine_of(job.members, job.config, gpus=job.gpus)
+        keep_freed_memory(job.keeps_memory)
         parts, _ = largest_unit(job)
         try:
             rates[job.tile_px] = 1e6 * tile_choice.seconds_per_voxel(engine, parts, raw)
