@@ -40,11 +40,12 @@ def test_a_block_that_does_not_fit_the_memory_is_refused_with_the_number(tmp_pat
 
 
 def test_a_step_that_needs_more_memory_gets_fewer_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
+    opened, watched = [], []
 
     @contextmanager
     def open_workers(resources: Resources, *, workers: int, dashboard: bool) -> Iterator[object]:
         opened.append(workers)
+        watched.append(dashboard)
         yield object()
 
     monkeypatch.setattr(crew, "open_workers", open_workers)
@@ -53,6 +54,12 @@ def test_a_step_that_needs_more_memory_gets_fewer_workers(monkeypatch: pytest.Mo
         for need_mb, blocks_to_do in steps:
             made._workers_for(blocks_to_do, made._most_workers(need_mb))
     assert opened == [8, 2, 8], "workers stay where they fit, and only there"
+    opened.clear()
+    watched.clear()
+    with Crew(Resources(threads=1)) as made:
+        for blocks_to_do in (1, 1, 20, 1):
+            made._workers_for(blocks_to_do, 1)
+    assert watched == [False, True], "a long step is watched, also after a short one"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -59,6 +59,8 @@ class Crew:
     _workers: Workers | None = field(default=None, repr=False)
     _size: int = 0
     """Workers that are open."""
+    _watched: bool = False
+    """They have a dashboard."""
     _ending: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     def __enter__(self) -> "Crew":
@@ -249,15 +251,16 @@ class Crew:
     def _workers_for(self, units: int, most: int) -> Workers:
         """A worker per unit, at most `most`; those of the step before, if they fit.
 
-        More of them than `most` would not: each has its share of the memory alone.
+        More of them than `most` would not: each has its share of the memory alone. Nor would those
+        of a short step that have no dashboard.
         """
-        workers = min(most, units)
-        if self._workers is None or not workers <= self._size <= most:
+        workers, watched = min(most, units), units > _UNWATCHED
+        fitting = workers <= self._size <= most and self._watched >= watched
+        if self._workers is None or not fitting:
             self._opened.close()
-            watched = units > _UNWATCHED
             opened = open_workers(self.resources, workers=workers, dashboard=watched)
             self._workers = self._opened.enter_context(opened)
-            self._size = workers
+            self._size, self._watched = workers, watched
         return self._workers
 
 
