@@ -2,11 +2,14 @@
 
 import logging
 from dataclasses import replace
+from math import lcm
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.stages.test_infer import (
     CONFIG,
@@ -18,6 +21,7 @@ from tests.stages.test_infer import (
     statistics_of,
     torch_as_before,
 )
+from tests.strategies import zyx
 from unet_core.config import InferConfig, Resources, UNetConfig
 from unet_core.errors import PlanError, StoreError
 from unet_core.geometry import Box, Zyx
@@ -201,6 +205,42 @@ def test_the_mean_of_networks_of_other_depths_and_dimensions_is_their_mean(
 def test_networks_of_other_classes_are_not_averaged(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="2 and 3 classes cannot be averaged"):
         infer(tmp_path, noise((1, 1, 20, 20)), models=(MODEL, replace(MODEL, classes=2)))
+
+
+@given(
+    start=zyx(0, 20),
+    size=zyx(1, 30),
+    downsample=zyx(1, 3),
+    shards=zyx(1, 4),
+    dense=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=6)
+def test_any_region_within_any_mask_at_any_level_is_what_the_whole_has_there(
+    tmp_path_factory: pytest.TempPathFactory,
+    start: Zyx,
+    size: Zyx,
+    downsample: Zyx,
+    shards: Zyx,
+    dense: bool,
+    seed: int,
+) -> None:
+    folder, shape = tmp_path_factory.mktemp("part"), (5, 25, 29)
+    values = noise((1, *shape))
+    whole = infer(folder / "a", values, shard=(5, 32, 32), config=replace(WIDE, tile_px=48))
+    z, y, x = (min(a, n - 1) for a, n in zip(start, shape, strict=True))
+    region = ((z, z + size[0]), (y, y + size[1]), (x, x + size[2]))
+    mask = np.random.default_rng(seed).random(shape) < (0.9 if dense else 0.003)
+    tile_px = 4 * lcm(*downsample[1:])
+    config = replace(WIDE, tile_px=tile_px, downsample=downsample, region=region)
+    shard = (shards[0], 8 * shards[1], 8 * shards[2])
+    part = infer(folder / "b", values, shard=shard, config=config, mask=mask)
+    asked = np.zeros(shape)
+    asked[tuple(slice(*axis) for axis in region)] = 1
+    computed = [boxes_of(inside[None], downsample)[0] > 0 for inside in (asked, mask)]
+    expected = boxes_of(whole, downsample) * computed[0] * computed[1]
+    assert np.allclose(part, expected, rtol=0, atol=1e-3)
+    assert (part[:, ~(computed[0] & computed[1])] == 0).all()
 
 
 def test_blocks_of_one_value_and_outside_of_the_mask_are_skipped_and_counted(
