@@ -10,7 +10,7 @@ from unet_core.run.inference_plan import Raw, fit, need_mb
 
 def test_passes_at_a_time_are_fewer_where_the_memory_holds_no_more(tmp_path: Path) -> None:
     model = replace(MODEL, width=32)
-    job = large_job(tmp_path, (1, 1024, 1024), tile_px=1024, model=model)
+    job = large_job(tmp_path, (1, 512, 512), tile_px=128, model=model)
     raw = Raw(job.raw_shape, (1, 128, 128), 1, "|u1")
     two = int(need_mb(replace(job, passes=2), raw, 0)) + 1
     assert need_mb(replace(job, passes=3), raw, 0) > two
