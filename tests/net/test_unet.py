@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unet_core.config import UNetConfig
 from unet_core.config.shape import parameters
+from unet_core.net.blocks import CONVOLUTION
 from unet_core.net.unet import UNet, initialise
 
 UPS = ("transposed", "nearest", "bilinear")
@@ -165,3 +166,27 @@ def test_dropout_acts_in_training_alone() -> None:
     assert not torch.equal(model(x), model(x))
     model.eval()
     assert torch.equal(model(x), model(x))
+
+
+@pytest.mark.parametrize("channels", [1, 8])
+@pytest.mark.parametrize("sections", [1, 2, 3])
+def test_few_sections_are_computed_and_learnt_in_bfloat16_as_in_float32(
+    sections: int, channels: int
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, channels, sections, 6, 6, generator=generator)
+    x = x.to(memory_format=torch.channels_last_3d)
+    layer = CONVOLUTION[3](channels, 4, kernel_size=3, padding=1)
+    with torch.no_grad():
+        layer.weight.normal_(generator=generator)
+
+    def run(dtype: torch.dtype) -> list[Tensor]:
+        given = x.clone().requires_grad_()
+        poison = [torch.full((size,), torch.nan) for size in 20 * [100, 500, 1000, 2000]]
+        del poison  # what is left unwritten shows
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+            result = layer(given).float()
+        return [result, *torch.autograd.grad(result.square().sum(), [given, *layer.parameters()])]
+
+    for got, expected in zip(run(torch.bfloat16), run(torch.float32), strict=True):
+        assert (got - expected).abs().max() < 0.03 * expected.abs().max()
