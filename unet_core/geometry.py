@@ -159,8 +159,9 @@ class Tiling:
             if tile < 1 or tile % stride:
                 nearest = max(1, (2 * tile + stride) // (2 * stride)) * stride
                 raise PlanError(
-                    f"infer.tile_px must be a multiple of 2^depth = {stride} px, got {tile}: other "
-                    f"tiles would not agree with each other; the nearest that does: {nearest}"
+                    f"infer.tile_px must be a multiple of {stride} px (2^depth, infer.downsample), got "
+                    f"{tile}: other tiles would not agree with each other; the nearest that does: "
+                    f"{nearest}"
                 )
 
     @property

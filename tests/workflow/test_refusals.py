@@ -44,6 +44,10 @@ def test_what_is_right_is_accepted(here: Project) -> None:
         ({"infer": {"tile_px": True}}, ["infer.tile_px", "True"]),
         ({"infer": [384]}, ["infer must be a mapping", "[384]"]),
         ({"infer": {"tile_px": 382}}, ["infer.tile_px 382", "2^depth = 4", "384"]),
+        (
+            {"infer": {"tile_px": 384, "downsample": [1, 5, 5]}},
+            ["infer.tile_px 384", "infer.downsample [1, 5, 5]", "380"],
+        ),
         ({"augment": {"patch": [1, 200, 187]}}, ["augment.patch", "[1, 200, 188]", "model one"]),
         ({"augment": {"patch": [2, 188, 188]}}, ["augment.patch", "[1, 188, 188]"]),
         ({"augment": {"patch": [188, 188]}}, ["augment.patch"]),

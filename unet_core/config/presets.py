@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Mapping
+from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +153,13 @@ def check_model(
 
 def _check_tile(name: str, net: UNetConfig, infer: InferConfig) -> None:
     tile, stride = infer.tile_px, net.stride_px
-    if tile != "auto" and tile % stride:
-        nearest = max(stride, round(tile / stride) * stride)
+    step = lcm(stride, *infer.downsample[3 - net.dimensions :])
+    if tile != "auto" and tile % step:
+        nearest = max(step, round(tile / step) * step)
+        of = "" if step == stride else f" and of infer.downsample {list(infer.downsample)}"
         raise ConfigError(
-            f"infer.tile_px {tile} is not a multiple of 2^depth = {stride} of model {name}; the "
-            f"nearest that is: {nearest}"
+            f"infer.tile_px {tile} is not a multiple of 2^depth = {stride} of model {name}{of}; "
+            f"the nearest that is: {nearest}"
         )
 
 

@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 
 import torch
@@ -43,6 +44,7 @@ def weights_mb(model: UNetConfig) -> float:
     return 2 * 4 * parameters(model) / 1e6
 
 
+@lru_cache(maxsize=1)  # a call is a change
 def keep_freed_memory(keep: bool) -> None:
     """Whether this process keeps the memory of maps that are freed (glibc).
 
@@ -56,6 +58,8 @@ def keep_freed_memory(keep: bool) -> None:
     allocator.mallopt(_MMAP_THRESHOLD, 2**20)
     allocator.mallopt(_TRIM_THRESHOLD, 2**31 - 1 if keep else 2**20)
     allocator.mallopt(_ARENA_MAX, 1)  # others than the first cannot grow beyond 64 MiB
+    if not keep:  # what a volume before this one has left
+        allocator.malloc_trim(0)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8

@@ -134,7 +134,7 @@ class Predictor:
             except TileTooLarge:
                 if batch == 1:
                     raise
-                self._most = batch // 2  # remembered for the rest of the process
+                self._most = batch // 2  # remembered for the rest of the volume
                 continue
             parts.append(part.transpose(0, 1))
             done += batch
