@@ -251,6 +251,14 @@ def engine_of(members: tuple[Member, ...], config: InferConfig, *, gpus: int) ->
     )
 
 
+def forget() -> None:
+    """Give back what `engine_of` keeps in this process, and on its GPU."""
+    engine_of.cache_clear()
+    _loaded.cache_clear()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 @lru_cache(maxsize=8)
 def _loaded(path: Path, content: str, config: InferConfig, *, gpus: int) -> Predictor:
     """A network as it is kept from volume to volume."""

@@ -76,6 +76,7 @@ class Crew:
         with self._open:
             if not isinstance(error, Hung):  # else to close them would be to wait for the block
                 self._opened.close()
+                self._workers, self._size = None, 0
 
     @overload
     def run(

@@ -153,14 +153,19 @@ class Dealer:
             worker.running[unit] = None
         return unit
 
-    def end(self, name: str, unit: int, now: float) -> float:
-        """A unit ended, well or not; returns the seconds it took while it was the oldest."""
+    def end(self, name: str, unit: int, now: float, *, paced: bool = True) -> float:
+        """A unit ended; returns the seconds it took while it was the oldest.
+
+        `paced`: that says how fast the worker is; not so where the unit failed, or one that fails
+        at once would be given all the others.
+        """
         worker = self._workers[name]
         oldest = next(iter(worker.running)) == unit
         del worker.running[unit]
         worker.alone = False
         took, worker.last = now - worker.last, now
-        worker.pace = took if worker.pace is None else (worker.pace + took) / 2
+        if paced:
+            worker.pace = took if worker.pace is None else (worker.pace + took) / 2
         if not oldest:
             return 0.0
         took, worker.since = now - worker.since, now

@@ -34,8 +34,9 @@ _PAUSES_S = (0.5, 2.0)
 _LOSSES = 3
 """Workers that one unit may take with it."""
 
-_TOLERATED_FAILURES = 3
-"""More than so many failed units, and more than half of those that ended: no further one."""
+_TOLERATED_FAILURES = 9
+"""More than so many failed units, and more than half of those that ended: no further one. So many
+fail in a plane where one shard of the input is lost, as its neighbours see it too."""
 
 _ABSENCE_S = 120.0
 """Without any worker for so long, none is coming back."""
@@ -256,7 +257,7 @@ class Dispatch:
             self._ended.put(number)
             return
         del self._tries[number]
-        took = self._dealer.end(tried.worker, tried.unit, time.monotonic())
+        took = self._dealer.end(tried.worker, tried.unit, time.monotonic(), paced=error is None)
         if error is not None:
             self._missed(tried, error)
             return

@@ -11,7 +11,7 @@ from unet_core.config import Resources
 from unet_core.geometry import Block, Box, fine
 from unet_core.io.ledger import Build
 from unet_core.net import tile_choice
-from unet_core.net.engine import engine_of
+from unet_core.net.engine import engine_of, forget
 from unet_core.net.memory import keep_freed_memory
 from unet_core.net.predict import TileTooLarge
 from unet_core.net.tile_choice import FIXED_PX, affordable, candidates, guess
@@ -88,6 +88,9 @@ def try_tiles(trial: _Trial, *, jobs: Sequence[Job], raw: npt.DTypeLike) -> Done
             rates[job.tile_px] = 1e6 * tile_choice.seconds_per_voxel(engine, parts, raw)
         except TileTooLarge:
             log.info("tiles of %d px do not fit the GPU", job.tile_px)
+    # The trial may run in the process that deals the blocks, whose memory others share out.
+    forget()
+    keep_freed_memory(False)
     if not rates:
         raise TileTooLarge("the GPU holds none of the tiles tried; set infer.tile_px smaller")
     best = min(rates, key=lambda px: rates[px])
