@@ -36,7 +36,9 @@ rule report:
         models=collect("<results>/models/{model}/model.json", model=asked.models),
         histories=collect("<results>/models/{model}/history.csv", model=asked.models),
         calibrations=if_validated(
-            collect("<results>/models/{model}/calibration.json", model=asked.predictors)
+            collect(
+                "<results>/models/{model}/calibration.json", model=asked.predictors
+            )
         ),
         scores=collect(
             "<results>/volumes/{volume}/{model}/scores.json",

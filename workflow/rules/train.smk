@@ -7,12 +7,12 @@ rule train:
         best="<results>/models/{model}/best.pt",
         model="<results>/models/{model}/model.json",
         history="<results>/models/{model}/history.csv",
-    wildcard_constraints:
-        model="|".join(asked.models),
     log:
         "<logs>/train/{model}.log",
     benchmark:
         "<benchmarks>/train/{model}.tsv"
+    wildcard_constraints:
+        model="|".join(asked.models),
     threads: 8
     resources:
         gpu=0,
