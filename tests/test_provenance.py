@@ -12,7 +12,7 @@ from unet_core.provenance import fingerprint, source_digest
 def test_a_fingerprint_names_stage_settings_and_inputs() -> None:
     name = fingerprint("infer", {"infer": InferConfig()}, {"raw": "a", "model": "b"})
     assert name == fingerprint(
-        "infer", {"infer": InferConfig(tile_px=512)}, {"model": "b", "raw": "a"}
+        "infer", {"infer": InferConfig(tile_px="auto")}, {"model": "b", "raw": "a"}
     )
     assert name != fingerprint(
         "infer", {"infer": InferConfig(tile_px=400)}, {"raw": "a", "model": "b"}

@@ -104,6 +104,7 @@ def test_a_rerun_computes_what_is_missing_and_brings_the_others_back(
     for files in keys["volumes"]:
         (files.out / "zarr.json").unlink()  # as Snakemake does before a job
     shutil.rmtree(keys["volumes"][1].out)
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         infer_volumes(CONFIG, **keys)
     assert {out: bytes_of(out) for out in before} == before
