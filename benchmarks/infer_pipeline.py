@@ -28,7 +28,8 @@ from unet_core.io.cache import Cache
 from unet_core.io.remote import location
 from unet_core.net.checkpoint import write_checkpoint
 from unet_core.net.device import memory_format
-from unet_core.net.parts import parts_of
+from unet_core.net.engine import Engine, _Begun
+from unet_core.net.parts import Part, parts_of
 from unet_core.net.predict import Predictor
 from unet_core.run import inference
 from unet_core.stages import infer
@@ -127,15 +128,13 @@ class Watch:
     result: Any = None
 
 
-def stand_in(self: Predictor, seen: torch.Tensor) -> torch.Tensor:
-    """In place of `Predictor.probabilities`."""
+def stand_in(self: Engine, part: Part, voxels: Any, at: Zyx) -> Any:
+    """In place of `Engine._begin`: all that a device does with a tile, up to what is stored."""
     began = time.perf_counter()
     time.sleep(Watch.seconds)
     Watch.slept += time.perf_counter() - began
-    lost = 2 * self.model.valid_halo_px
-    z, y, x = seen.shape[1:]
-    found: torch.Tensor = Watch.result[:, :z, : y - lost, : x - lost]
-    return found
+    z, y, x = part.core.shape
+    return _Begun(None, Watch.result[:, :z, :y, :x], None, None)
 
 
 def watched(some: Sequence[Block], *, job: Any) -> Any:
@@ -163,9 +162,9 @@ def standing_in() -> Iterator[None]:
     noise = torch.nn.functional.interpolate(
         torch.rand(1, 16, 128, 128), scale_factor=8, mode="bilinear"
     )
-    Watch.result = (noise * 3 - 1).clamp(0, 1)
+    Watch.result = (noise * 765 - 255).clamp(0, 255).to(torch.uint8)[0, None]
     with (
-        mock.patch.object(Predictor, "probabilities", stand_in),
+        mock.patch.object(Engine, "_begin", stand_in),
         mock.patch.object(infer, "infer_blocks", watched),
         mock.patch.object(inference, "Cache", Counted),
     ):
@@ -180,7 +179,7 @@ def watch(stage: Callable[[], None], *, seconds: float, alone: bool = False) -> 
     stage()
 
 
-SHAPE: Zyx = (8, 3072, 4096)
+SHAPE: Zyx = (8, 2048, 4096)
 SHARD: Zyx = (8, 512, 512)
 CHUNK: Zyx = (8, 128, 128)
 TILES = 8

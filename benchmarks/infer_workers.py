@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from infer_data import raw_store, volume
 from infer_forward import SMALL, network_of, status_mb
@@ -117,16 +118,33 @@ NUMBERS = itertools.count()
 def deal(crew: Crew, folder: Path, count: int, seconds: float) -> Cost:
     """What a step of `count` blocks takes, workers being there."""
     plan = blocks((1, 1, count), block=(1, 1, 1))
+    return cost_of(lambda: run(crew, folder, plan, seconds, told=lambda: None))
+
+
+def run(
+    crew: Crew, folder: Path, plan: list[Block], seconds: float, *, told: Callable[[], None]
+) -> None:
     name = str(next(NUMBERS))
     with building(folder / name, stage="infer", settings={}, inputs={"name": name}) as build:
-        work = partial(nap, seconds=seconds)
-        return cost_of(lambda: crew.run(build, "step", work, plan, ahead=2))
+        tick = build.tick
+
+        def ticking(*args: Any, **keys: Any) -> None:
+            tick(*args, **keys)
+            told()
+
+        build.tick = ticking  # type: ignore[method-assign]
+        crew.run(build, "step", partial(nap, seconds=seconds), plan, ahead=2)
 
 
 def grown() -> tuple[float, float, int]:
-    """Memory (MB) of a driver after 1000 blocks, and after 10 000 more of another step."""
+    """Memory (MB) of a driver when 1000 blocks are done, and when 10 000 more are."""
+    numbers, found = itertools.count(1), {}
+
+    def told() -> None:
+        if (number := next(numbers)) in (1000, 11_000):
+            found[number] = status_mb("VmRSS")
+
+    plan = blocks((1, 1, 11_000), block=(1, 1, 1))
     with tempfile.TemporaryDirectory() as name, Crew(Resources(threads=2)) as crew:
-        deal(crew, Path(name), 1000, 0.0)
-        first = status_mb("VmRSS")
-        deal(crew, Path(name), 10_000, 0.0)
-        return first, status_mb("VmRSS"), 10_000
+        run(crew, Path(name), plan, 0.0, told=told)
+    return found[1000], found[11_000], 10_000
