@@ -175,8 +175,6 @@ def open_workers(
                     "at what ends it (memory, limits of the machine) and run the same command again"
                 ) from error
         with cluster, Client(cluster) as client:
-            if workers > 1:
-                client.register_plugin(_EndsWithDriver())
             # Where one worker is in this process, dask's own link names another interface.
             port = cluster.scheduler_info["services"].get("dashboard")
             seen = f", dashboard at http://127.0.0.1:{port}/status" if dashboard else ""
@@ -220,6 +218,8 @@ def _processes(
                 "host": "127.0.0.1",
                 "dashboard_address": None,
                 "silence_logs": logging.CRITICAL,
+                # Not registered later: that asks every worker, and fails where one just died.
+                "plugins": (_EndsWithDriver(),),
                 **between,
             },
         }
