@@ -2,23 +2,21 @@
 
     python benchmarks/augment.py
 
-One thread, medians of interleaved repetitions. The last thing printed is a JSON list.
+CPU seconds of one thread, medians of interleaved repetitions. The last thing printed is a JSON
+list.
 """
 
+# isort: off
+from measure import medians, row
+# isort: on
+
 import json
-import os
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
+import numpy as np
+from scipy import ndimage
 
-import numpy as np  # noqa: E402 - after the number of threads
-from scipy import ndimage  # noqa: E402
-
-from unet_core.ops import elastic  # noqa: E402
+from unet_core.ops import elastic
 
 SHAPE = (572, 572)
 REPETITIONS = 15
@@ -53,8 +51,8 @@ def main() -> None:
         zoom = [n / 3 for n in SHAPE]
         return [ndimage.zoom(of, zoom, order=3, mode="mirror", grid_mode=False) for of in grid]
 
-    warp, warp_scipy = medians(ours, scipys)
-    field, field_scipy = medians(our_field, scipys_field)
+    warp, warp_scipy = medians(ours, scipys, rounds=REPETITIONS)
+    field, field_scipy = medians(our_field, scipys_field, rounds=REPETITIONS)
     _, classes, weight = ours()
     _, classes_scipy, weight_scipy = scipys()
     wrong = float(np.mean(classes != classes_scipy))
@@ -64,7 +62,7 @@ def main() -> None:
     how = f"{SHAPE[0]}x{SHAPE[1]}, 1 thread, medians of {REPETITIONS}, interleaved"
     orders = "image cubic, target nearest, border linear"
     rows = [
-        result(
+        row(
             "patches deformed per second, times scipy",
             warp_scipy / warp,
             5,
@@ -72,7 +70,7 @@ def main() -> None:
             against=f"scipy.ndimage.map_coordinates, same orders: {1 / warp_scipy:.1f} patches/s",
             how=f"{orders}, ours with its field and coordinates: {1 / warp:.1f} patches/s; {how}",
         ),
-        result(
+        row(
             "displacement field, times faster than zoom",
             field_scipy / field,
             5,
@@ -80,7 +78,7 @@ def main() -> None:
             against=f"scipy.ndimage.zoom order 3: {1e3 * field_scipy:.2f} ms",
             how=f"3x3 nodes to {SHAPE[0]}x{SHAPE[1]}: {1e3 * field:.3f} ms; {how}",
         ),
-        result(
+        row(
             "border term, largest difference to scipy",
             error,
             1e-5,
@@ -88,7 +86,7 @@ def main() -> None:
             against="scipy.ndimage.map_coordinates order 1",
             how="random values in 0..1",
         ),
-        result(
+        row(
             "target pixels other than scipy's",
             wrong,
             1e-4,
@@ -98,29 +96,6 @@ def main() -> None:
         ),
     ]
     print(json.dumps(rows, indent=1))
-
-
-def medians(*functions: Callable[[], Any]) -> list[float]:
-    """Median seconds of each function; they take turns, so that load hits all alike."""
-    seconds: list[list[float]] = [[] for _ in functions]
-    for repetition in range(REPETITIONS + 1):
-        for function, of in zip(functions, seconds, strict=True):
-            began = time.perf_counter()
-            function()
-            if repetition:  # the first one warms up
-                of.append(time.perf_counter() - began)
-    return [statistics.median(of) for of in seconds]
-
-
-def result(
-    name: str, value: float, target: float, *, at_least: bool, against: str, how: str
-) -> dict[str, Any]:
-    met = value >= target if at_least else value <= target
-    rounded = float(f"{value:.3g}")
-    return {
-        **{"name": name, "value": rounded, "target": target, "met": met},
-        **{"against": against, "how": how},
-    }
 
 
 if __name__ == "__main__":

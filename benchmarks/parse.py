@@ -1,32 +1,32 @@
 """What each start of Snakemake pays for our Snakefile: on a cluster every job pays it twice.
 
-    python benchmarks/parse.py            CPU seconds, median of five starts
+    python benchmarks/parse.py
 
-Measured are `snakemake --list` with our Snakefile and with an empty one; the difference is ours.
+Measured are `snakemake --list` with our Snakefile and with an empty one, ten volumes (VOLUMES), in
+CPU seconds; the difference is ours. The last line is a JSON list of {name, value, target, met,
+against, how}.
 """
 
+import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from measure import Rounds
+
 SNAKEFILE = Path(__file__).parents[1] / "workflow/Snakefile"
+VOLUMES = int(os.environ.get("VOLUMES", "10"))
 
 
-def cpu_seconds(snakefile: Path, folder: Path) -> float:
-    """CPU time of one start, children included."""
-    before = os.times()
+def start(snakefile: Path, folder: Path) -> None:
+    """Start Snakemake once."""
     subprocess.run(
         [sys.executable, "-m", "snakemake", "--list", "--snakefile", str(snakefile)],
         cwd=folder,
         check=True,
         capture_output=True,
-    )
-    after = os.times()
-    return (
-        after.children_user - before.children_user + after.children_system - before.children_system
     )
 
 
@@ -41,7 +41,7 @@ def main() -> None:
         )
         # Converted volumes: their files are not looked at, as in a job on a cluster.
         rows = ["name\traw\ttruth\tfold"]
-        for i in range(int(os.environ.get("VOLUMES", "10"))):
+        for i in range(VOLUMES):
             rows.append(f"v{i}\tx.tif\tx.tif\ttrain")
             for image in ("raw", "truth"):
                 store = folder / f"results/volumes/v{i}/{image}.ome.zarr/zarr.json"
@@ -49,11 +49,21 @@ def main() -> None:
                 store.touch()
         (folder / "x.tif").touch()
         (folder / "config/volumes.tsv").write_text("\n".join(rows) + "\n")
-        ours, empty = (
-            statistics.median(cpu_seconds(snakefile, folder) for _ in range(5))
-            for snakefile in (SNAKEFILE, folder / "empty")
+        rounds = Rounds(
+            {
+                "ours": lambda: start(SNAKEFILE, folder),
+                "empty": lambda: start(folder / "empty", folder),
+            }
         )
-    print(f"our Snakefile {ours:.2f} s, an empty one {empty:.2f} s: ours {ours - empty:.2f} s CPU")
+        row = rounds.ratio(
+            "our Snakefile read, CPU seconds above those of an empty one",
+            lambda seconds: seconds["ours"] - seconds["empty"],
+            1.0,
+            at_least=False,
+            against="an empty Snakefile",
+            how=f"snakemake --list, {VOLUMES} volumes",
+        )
+    print(json.dumps([row]))
 
 
 if __name__ == "__main__":

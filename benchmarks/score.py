@@ -6,27 +6,23 @@ CPU time of one thread, medians of interleaved repetitions; under three minutes.
 printed is a JSON list.
 """
 
+# isort: off
+from measure import Row, medians, row
+# isort: on
+
 import json
-import os
-import statistics
-import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[_name] = "1"
+import numpy as np
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+from skimage.metrics import adapted_rand_error
 
-import numpy as np  # noqa: E402 - after the number of threads
-from scipy import ndimage  # noqa: E402
-from scipy.optimize import linear_sum_assignment  # noqa: E402
-from skimage.metrics import adapted_rand_error  # noqa: E402
-
-from unet_core.metrics.contingency import contingency  # noqa: E402
-from unet_core.metrics.isbi import isbi_counts, threshold_grid, truth_objects  # noqa: E402
-from unet_core.metrics.overlap import match, overlaps  # noqa: E402
-from unet_core.metrics.rand import rand_scores  # noqa: E402
-from unet_core.metrics.thinning import thin_borders  # noqa: E402
+from unet_core.metrics.contingency import contingency
+from unet_core.metrics.isbi import isbi_counts, threshold_grid, truth_objects
+from unet_core.metrics.overlap import match, overlaps
+from unet_core.metrics.rand import rand_scores
+from unet_core.metrics.thinning import thin_borders
 
 REPETITIONS = 9
 IOU_THRESHOLDS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
@@ -37,7 +33,7 @@ def main() -> None:
     print(json.dumps(rows, indent=1))
 
 
-def tables() -> list[dict[str, Any]]:
+def tables() -> list[Row]:
     truth, found = cells((24, 512, 512), sd_px=6, shift=0), cells((24, 512, 512), sd_px=6, shift=2)
 
     def ours() -> float:
@@ -46,7 +42,7 @@ def tables() -> list[dict[str, Any]]:
     def theirs() -> float:
         return float(adapted_rand_error(truth, found)[0])
 
-    mine, other = medians(ours, theirs)
+    mine, other = medians(ours, theirs, rounds=REPETITIONS)
     difference = abs(ours() - theirs())
     speed = truth.size / mine / 1e6
     how = f"24x512x512, {truth.max()} objects, {speed:.0f} Mvoxel/s, CPU s, medians of "
@@ -70,10 +66,12 @@ def tables() -> list[dict[str, Any]]:
     ]
 
 
-def thinning() -> list[dict[str, Any]]:
+def thinning() -> list[Row]:
     rng = np.random.default_rng(1)
     inside = np.abs(ndimage.gaussian_filter(rng.normal(size=(512, 512)), 5)) > 0.03
-    mine, other = medians(lambda: thin_borders(inside), lambda: thin_plainly(inside))
+    mine, other = medians(
+        lambda: thin_borders(inside), lambda: thin_plainly(inside), rounds=REPETITIONS
+    )
     wrong = int((thin_borders(inside) != thin_plainly(inside)).sum())
     return [
         row(
@@ -95,7 +93,7 @@ def thinning() -> list[dict[str, Any]]:
     ]
 
 
-def matching() -> list[dict[str, Any]]:
+def matching() -> list[Row]:
     truth, found = (
         cells((1, 2048, 2048), sd_px=2, shift=0)[0],
         cells((1, 2048, 2048), sd_px=2, shift=1)[0],
@@ -117,7 +115,7 @@ def matching() -> list[dict[str, Any]]:
             counts.append(int(good[linear_sum_assignment(-good.astype(float))].sum()))
         return counts
 
-    mine, other = medians(ours, naive, repetitions=5)
+    mine, other = medians(ours, naive, rounds=5)
     return [
         row(
             "average precision, times a dense table with an assignment",
@@ -131,14 +129,16 @@ def matching() -> list[dict[str, Any]]:
     ]
 
 
-def whole_set() -> list[dict[str, Any]]:
+def whole_set() -> list[Row]:
     rng = np.random.default_rng(3)
     smooth = np.abs(ndimage.gaussian_filter(rng.normal(size=(512, 512)), 6))
     smooth /= smooth.max()
     noise = ndimage.gaussian_filter(rng.normal(size=smooth.shape), 2)
     probability = np.round(255 * np.clip(4 * smooth + 0.4 * noise, 0, 1)) / 255
     objects = truth_objects((smooth > 0.06).astype(np.uint32))
-    (mine,) = medians(lambda: isbi_counts(objects, probability, threshold_grid(11)))
+    (mine,) = medians(
+        lambda: isbi_counts(objects, probability, threshold_grid(11)), rounds=REPETITIONS
+    )
     return [
         row(
             "ISBI set of 30 sections, seconds",
@@ -214,29 +214,6 @@ def thin_plainly(inside: np.ndarray) -> np.ndarray:
                 queue.append((v, u))
         label[y][x] = own
     return np.maximum(np.array(label), 0)
-
-
-def medians(*functions: Callable[[], Any], repetitions: int = REPETITIONS) -> list[float]:
-    """Median CPU seconds of each function; they take turns, so that load hits all alike."""
-    seconds: list[list[float]] = [[] for _ in functions]
-    for repetition in range(repetitions + 1):
-        for function, of in zip(functions, seconds, strict=True):
-            began = time.process_time()
-            function()
-            if repetition:  # the first one compiles
-                of.append(time.process_time() - began)
-    return [statistics.median(of) for of in seconds]
-
-
-def row(
-    name: str, value: float, target: float, *, at_least: bool, against: str, how: str
-) -> dict[str, Any]:
-    met = value >= target if at_least else value <= target
-    rounded = float(f"{value:.3g}")
-    return {
-        **{"name": name, "value": rounded, "target": target, "met": met},
-        **{"against": against, "how": how},
-    }
 
 
 if __name__ == "__main__":

@@ -3,36 +3,33 @@
     python benchmarks/stitch.py
 
 The last line is a JSON list of {name, value, target, met, against, how}. All are timed in this
-process on one thread, taking turns, medians of `REPEATS`, in seconds of CPU time. Ours includes
+process on one thread, taking turns, medians, in seconds of CPU time. Ours includes
 the scratch files between the steps; zarr and the workers are left out on both sides.
 """
 
+# isort: off
+from measure import Row, medians, row
+# isort: on
+
 import json
-import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[_name] = "1"
+import cc3d
+import numpy as np
+from scipy import ndimage
+from skimage.morphology import h_minima
+from skimage.segmentation import watershed
 
-import cc3d  # noqa: E402 - after the number of threads
-import numpy as np  # noqa: E402
-from scipy import ndimage  # noqa: E402
-from skimage.morphology import h_minima  # noqa: E402
-from skimage.segmentation import watershed  # noqa: E402
+from unet_core.config import Resources
+from unet_core.geometry import Block, Zyx
+from unet_core.run.basins import label_watershed
+from unet_core.run.crew import Done
+from unet_core.run.objects import label_components
 
-from unet_core.config import Resources  # noqa: E402
-from unet_core.geometry import Block, Zyx  # noqa: E402
-from unet_core.run.basins import label_watershed  # noqa: E402
-from unet_core.run.crew import Done  # noqa: E402
-from unet_core.run.objects import label_components  # noqa: E402
-
-REPEATS = 5
 SHAPE = (64, 512, 512)
 BLOCK = (32, 256, 256)
 SMALL = (24, 192, 192)
@@ -62,7 +59,7 @@ def main() -> None:
     print(json.dumps(rows))
 
 
-def components() -> list[dict[str, Any]]:
+def components() -> list[Row]:
     mask = terrain(SHAPE) < 29000
     ours, scipys, cc3ds = medians(
         lambda: blockwise_components(mask, BLOCK),
@@ -73,18 +70,34 @@ def components() -> list[dict[str, Any]]:
     shapes = [BLOCK, (64, 512, 512), (7, 200, 333)]
     wrong = sum(int(np.sum(blockwise_components(mask, b) != expected)) for b in shapes)
     speed = f"{mask.size / ours / 1e6:.0f} Mvoxel/s in blocks of {BLOCK}, {objects} objects"
-    how = f"{SHAPE} voxels, {speed}; CPU time, 1 thread, medians of {REPEATS}"
+    how = f"{SHAPE} voxels, {speed}; CPU time, 1 thread, medians"
     return [
-        row("components in blocks, speed relative to scipy on the whole", scipys / ours, 0.5, how)
-        | {"against": f"scipy.ndimage.label, {mask.size / scipys / 1e6:.0f} Mvoxel/s"},
-        row("components in blocks, speed relative to cc3d on the whole", cc3ds / ours, 0.2, how)
-        | {"against": f"cc3d 6-connected uint8, {mask.size / cc3ds / 1e6:.0f} Mvoxel/s"},
-        row("voxels whose id differs from scipy's of the whole", wrong, 0, f"blocks of {shapes}")
-        | {"against": "scipy.ndimage.label, ids included"},
+        row(
+            "components in blocks, speed relative to scipy on the whole",
+            scipys / ours,
+            0.5,
+            against=f"scipy.ndimage.label, {mask.size / scipys / 1e6:.0f} Mvoxel/s",
+            how=how,
+        ),
+        row(
+            "components in blocks, speed relative to cc3d on the whole",
+            cc3ds / ours,
+            0.2,
+            against=f"cc3d 6-connected uint8, {mask.size / cc3ds / 1e6:.0f} Mvoxel/s",
+            how=how,
+        ),
+        row(
+            "voxels whose id differs from scipy's of the whole",
+            wrong,
+            0,
+            at_least=False,
+            against="scipy.ndimage.label, ids included",
+            how=f"blocks of {shapes}",
+        ),
     ]
 
 
-def basins() -> list[dict[str, Any]]:
+def basins() -> list[Row]:
     heights = terrain(SMALL)
 
     def theirs() -> Any:
@@ -96,12 +109,23 @@ def basins() -> list[dict[str, Any]]:
     shapes = [SMALL_BLOCK, (1, 192, 192), (24, 192, 1), (5, 17, 23)]
     wrong = sum(int(np.sum(blockwise_basins(heights, b) != whole)) for b in shapes)
     speed = f"{heights.size / ours / 1e6:.1f} Mvoxel/s in blocks of {SMALL_BLOCK}"
-    how = f"{SMALL} voxels, {speed}, {int(whole.max())} objects; medians of {REPEATS}"
+    how = f"{SMALL} voxels, {speed}, {int(whole.max())} objects; medians"
     return [
-        row("watershed in blocks, times scikit-image on the whole", scikit / ours, 3, how)
-        | {"against": f"h_minima + watershed, {heights.size / scikit / 1e6:.2f} Mvoxel/s"},
-        row("voxels whose watershed id depends on the blocks", wrong, 0, f"blocks of {shapes}")
-        | {"against": "the whole volume as one block"},
+        row(
+            "watershed in blocks, times scikit-image on the whole",
+            scikit / ours,
+            3,
+            against=f"h_minima + watershed, {heights.size / scikit / 1e6:.2f} Mvoxel/s",
+            how=how,
+        ),
+        row(
+            "voxels whose watershed id depends on the blocks",
+            wrong,
+            0,
+            at_least=False,
+            against="the whole volume as one block",
+            how=f"blocks of {shapes}",
+        ),
     ]
 
 
@@ -151,23 +175,6 @@ def writer(out: Any) -> Callable[[Block, Any], Done]:
 def terrain(shape: Zyx) -> Any:
     noise = ndimage.gaussian_filter(np.random.default_rng(0).random(shape, np.float32), 3)
     return ((noise - noise.min()) / np.ptp(noise) * 65534).astype(np.uint16)
-
-
-def medians(*functions: Callable[[], Any]) -> list[float]:
-    for function in functions:
-        function()
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(REPEATS):
-        for function, own in zip(functions, times, strict=True):
-            began = time.process_time()
-            function()
-            own.append(time.process_time() - began)
-    return [statistics.median(own) for own in times]
-
-
-def row(name: str, value: float, target: float, how: str) -> dict[str, Any]:
-    met = value <= target if target == 0 else value >= target
-    return {"name": name, "value": round(value, 3), "target": target, "met": bool(met), "how": how}
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
     python benchmarks/weights.py
 
 The last line is a JSON list of {name, value, target, met, against, how}. All are timed in this
-process on one thread, taking turns, medians of `REPEATS`, in seconds of CPU time, so that other
+process on one thread, taking turns, medians, in seconds of CPU time, so that other
 load on the machine counts little. Results agree to 1e-5 or the run fails.
 """
 
+# isort: off
+from measure import Row, medians, row
+# isort: on
+
 import json
-import sys
-import time
-from collections.abc import Callable
-from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from unet_core.ops.boundary import target_of_instances
 from unet_core.ops.phantom import make_phantom
 from unet_core.ops.weight_map import border_halo, border_term
 
-REPEATS = 5
 W0, SIGMA = 10.0, 5.0
 Ids = NDArray[np.uint32]
 Spacing = list[float] | None
@@ -83,69 +82,64 @@ def scattered(size: int, cells: int, radius: float) -> Ids:
     return found
 
 
-def seconds(*timed: Callable[[], object], repeats: int = REPEATS) -> list[float]:
-    """Median CPU seconds of each, taking turns."""
-    took: list[list[float]] = [[] for _ in timed]
-    for _ in range(repeats):
-        for each, run in zip(took, timed, strict=True):
-            began = time.process_time()
-            run()
-            each.append(time.process_time() - began)
-    return [median(each) for each in took]
-
-
-def ratio(name: str, value: float, target: float | None, against: str, how: str) -> dict:
-    print(f"{name}: {value:.4g} ({how})", file=sys.stderr)
-    met = None if target is None else value >= target
-    return {
-        "name": name, "value": round(value, 4), "target": target, "met": met,
-        "against": against, "how": how,
-    }  # fmt: skip
-
-
-def usual_loops() -> list[dict]:
+def usual_loops() -> list[Row]:
     ids = scattered(512, 300, 9.0)
     for other in (stacked, running, boxed):
         np.testing.assert_allclose(ours(ids), other(ids), rtol=0, atol=1e-5)
-    a, b, c, d = seconds(*(lambda f=f: f(ids) for f in (ours, stacked, running, boxed)))
+    a, b, c, d = medians(*(lambda f=f: f(ids) for f in (ours, stacked, running, boxed)))
     how = f"512x512, 300 cells, {(ids > 0).mean():.0%} foreground"
     return [
-        ratio(
-            "border map, times the stacked loop", b / a, 100,
-            "one full EDT per cell, stacked and sorted", f"{how}: {a:.4f} s and {b:.3f} s",
+        row(
+            "border map, times the stacked loop",
+            b / a,
+            100,
+            against="one full EDT per cell, stacked and sorted",
+            how=f"{how}: {a:.4f} s and {b:.3f} s",
         ),
-        ratio(
-            "border map, times the running-minimum loop", c / a, 50,
-            "one full EDT per cell, two smallest kept", f"{how}: {a:.4f} s and {c:.3f} s",
+        row(
+            "border map, times the running-minimum loop",
+            c / a,
+            50,
+            against="one full EDT per cell, two smallest kept",
+            how=f"{how}: {a:.4f} s and {c:.3f} s",
         ),
-        ratio(
-            "border map, times bounding boxes", d / a, None,
-            "one EDT per cell's bounding box grown by 6 sigma", f"{how}: {a:.4f} s and {d:.4f} s",
+        row(
+            "border map, times bounding boxes",
+            d / a,
+            None,
+            against="one EDT per cell's bounding box grown by 6 sigma",
+            how=f"{how}: {a:.4f} s and {d:.4f} s",
         ),
-    ]  # fmt: skip
+    ]
 
 
-def large_section() -> dict:
+def large_section() -> Row:
     ids = scattered(2048, 5000, 9.0)
     some = np.where(ids <= 8, ids, 0).astype(np.uint32)
-    (a,) = seconds(lambda: ours(ids))
-    (b,) = seconds(lambda: running(some), repeats=1)
+    (a,) = medians(lambda: ours(ids))
+    (b,) = medians(lambda: running(some), rounds=1)
     how = f"2048x2048, 5000 cells: {a:.3f} s and {b * 5000 / 8:.0f} s (8 cells timed, scaled)"
     against = "one full EDT per cell, two smallest kept"
-    return ratio(
-        "border map of a large section, times the loop", b * 5000 / 8 / a, 1000, against, how
+    return row(
+        "border map of a large section, times the loop",
+        b * 5000 / 8 / a,
+        1000,
+        against=against,
+        how=how,
     )
 
 
-def dense_sections() -> dict:
+def dense_sections() -> Row:
     ids = make_phantom((4, 512, 512), 0)[1]
     np.testing.assert_allclose(ours(ids), np.stack([boxed(s) for s in ids]), rtol=0, atol=1e-5)
-    a, b = seconds(lambda: ours(ids), lambda: [boxed(s) for s in ids])
+    a, b = medians(lambda: ours(ids), lambda: [boxed(s) for s in ids])
     how = f"4 sections of the phantom, 512x512: {a:.4f} s and {b:.3f} s; {b / a:.0f}x boxes"
-    return ratio("border map of tissue, MPx/s", ids.size / a / 1e6, 10, "its own target", how)
+    return row(
+        "border map of tissue, MPx/s", ids.size / a / 1e6, 10, against="its own target", how=how
+    )
 
 
-def in_3d() -> list[dict]:
+def in_3d() -> list[Row]:
     ids = make_phantom((24, 192, 192), 0)[1]
     target = target_of_instances(ids, border_px=0)
     spacing, cells = 12.5, int(ids.max())
@@ -155,23 +149,29 @@ def in_3d() -> list[dict]:
         return border_term(ids, target, weight=W0, sigma_px=SIGMA, z_spacing=spacing)
 
     np.testing.assert_allclose(whole(), boxed(ids, [spacing, 1, 1]), rtol=0, atol=1e-5)
-    a, b = seconds(whole, lambda: boxed(ids, [spacing, 1, 1]))
-    (c,) = seconds(lambda: running(some, [spacing, 1, 1]))
+    a, b = medians(whole, lambda: boxed(ids, [spacing, 1, 1]))
+    (c,) = medians(lambda: running(some, [spacing, 1, 1]))
     c *= cells / 4
     how = f"phantom of 24x192x192, {cells} cells, spacing 12.5: {a:.3f} s and"
     return [
-        ratio(
-            "border map in 3-D, times the loop", c / a, 20,
-            "one full EDT per cell, two smallest kept", f"{how} {c:.1f} s (4 cells timed, scaled)",
+        row(
+            "border map in 3-D, times the loop",
+            c / a,
+            20,
+            against="one full EDT per cell, two smallest kept",
+            how=f"{how} {c:.1f} s (4 cells timed, scaled)",
         ),
-        ratio(
-            "border map in 3-D, times bounding boxes", b / a, None,
-            "one EDT per cell's bounding box grown by 6 sigma", f"{how} {b:.3f} s",
+        row(
+            "border map in 3-D, times bounding boxes",
+            b / a,
+            None,
+            against="one EDT per cell's bounding box grown by 6 sigma",
+            how=f"{how} {b:.3f} s",
         ),
-    ]  # fmt: skip
+    ]
 
 
-def blocks_differ() -> dict:
+def blocks_differ() -> Row:
     ids = make_phantom((2, 512, 512), 0)[1]
     target = target_of_instances(ids, border_px=1)
     whole, differ = border_term(ids, target), 0
@@ -181,11 +181,14 @@ def blocks_differ() -> dict:
             part = border_term(ids[seen.slices], target[seen.slices])
             core = part[box.relative_to(seen.start).slices]
             differ += int((core != whole[box.slices]).sum())
-    return {
-        "name": "border map, pixels that differ between blockings", "value": differ, "target": 0,
-        "met": differ == 0, "against": "the whole section",
-        "how": "blocks of 128, 200 and 333 px, 2 x 512x512",
-    }  # fmt: skip
+    return row(
+        "border map, pixels that differ between blockings",
+        differ,
+        0,
+        at_least=False,
+        against="the whole section",
+        how="blocks of 128, 200 and 333 px, 2 x 512x512",
+    )
 
 
 if __name__ == "__main__":
