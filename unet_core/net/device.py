@@ -8,15 +8,36 @@ import torch
 from unet_core.errors import PlanError
 
 
+def usable_gpus(gpus: int) -> int:
+    """Those of the job's GPUs that networks compute with: all, or none with UNET_DEVICE=cpu.
+
+    With that variable the set-up of a cluster can be tried where its GPUs are absent or busy: jobs
+    ask for GPUs and are given them, a worker is started for each, and all compute on the CPU.
+
+    Raises
+    ------
+    PlanError
+        If UNET_DEVICE is set to anything but cpu.
+    """
+    if not (asked := os.environ.get("UNET_DEVICE")):
+        return gpus
+    if asked != "cpu":
+        raise PlanError(
+            f"the environment variable UNET_DEVICE is {asked!r}; set it to cpu, or unset it to "
+            "compute with the GPUs that the job is given"
+        )
+    return 0
+
+
 def choose_device(gpus: int) -> torch.device:
-    """The GPU that the job was given, or the CPU.
+    """The GPU that the job was given, or the CPU; see `usable_gpus`.
 
     Raises
     ------
     PlanError
         If a GPU was asked for and there is none.
     """
-    if not gpus:
+    if not usable_gpus(gpus):
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise PlanError(

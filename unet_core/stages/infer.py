@@ -28,6 +28,7 @@ from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import attributes_of, content_of, multiscale, voxel_size_of
 from unet_core.io.remote import Location
 from unet_core.net.checkpoint import Checkpoint, read_checkpoint
+from unet_core.net.device import usable_gpus
 from unet_core.net.engine import Member
 from unet_core.net.predict import precision_of
 from unet_core.ops.intensity import Method, Normaliser, normaliser
@@ -98,7 +99,7 @@ def infer_volume(
     """What `infer_probabilities` does, with networks that are read and workers that are there."""
     level, resources = open_level(raw), crew.resources
     trained = [each for each, _ in networks]
-    job = _job(config, raw, level, networks, out, mask, resources)
+    job = _job(config, raw, level, networks, out, mask, usable_gpus(resources.gpus))
     cut = _cut(level, config.downsample)
     inputs = {
         "raw": job.content,
@@ -106,7 +107,7 @@ def infer_volume(
         "cut": cut_of(level),
         **({} if mask is None else {"mask": content_of(mask)}),
     }
-    settings = _settings(job, trained, resources.gpus)
+    settings = _settings(job, trained, job.gpus)
     with building(out, stage="infer", settings=settings, inputs=inputs) as build:
         classes = config.stored(job.models[0].classes)
         made = create_array(
@@ -139,7 +140,7 @@ def _job(
     trained: Networks,
     out: Path,
     mask: Path | None,
-    resources: Resources,
+    gpus: int,
 ) -> Job:
     """What workers need to know; its tiles are chosen later."""
     members = tuple(
@@ -174,8 +175,8 @@ def _job(
         shape=coarse(Box((0, 0, 0), raw_shape), config.downsample).shape,
         shard=shard,
         unit=shard,
-        gpus=resources.gpus,
-        sections=_SECTIONS[bool(resources.gpus)],
+        gpus=gpus,
+        sections=_SECTIONS[bool(gpus)],
     )
 
 
@@ -227,7 +228,7 @@ def _compute(
     if todo:
         job = with_tiles(crew, build, job, raw, todo, resources)
         units = len(job.together(todo))
-        passes = 1 if resources.gpus else max(1, resources.threads // units)
+        passes = 1 if job.gpus else max(1, resources.threads // units)
         fitted = fit(replace(job, passes=passes), plan, raw, resources)
         job, plan = fitted.job, fitted.plan
         tell(job, plan)

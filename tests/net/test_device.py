@@ -1,0 +1,36 @@
+"""Which device is computed with."""
+
+import pytest
+import torch
+
+from unet_core.errors import PlanError
+from unet_core.net.device import choose_device, usable_gpus
+
+
+def test_with_unet_device_cpu_a_job_with_gpus_computes_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UNET_DEVICE", "cpu")
+    assert usable_gpus(2) == 0
+    assert choose_device(2) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("unset", [None, ""])
+def test_without_it_a_gpu_that_was_asked_for_has_to_be_there(
+    monkeypatch: pytest.MonkeyPatch, unset: str | None
+) -> None:
+    if unset is None:
+        monkeypatch.delenv("UNET_DEVICE", raising=False)
+    else:
+        monkeypatch.setenv("UNET_DEVICE", unset)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert usable_gpus(2) == 2
+    assert choose_device(0) == torch.device("cpu")
+    with pytest.raises(PlanError, match="finds none"):
+        choose_device(1)
+
+
+def test_no_other_device_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNET_DEVICE", "cuda:1")
+    with pytest.raises(PlanError, match=r"UNET_DEVICE is 'cuda:1'; set it to cpu"):
+        choose_device(1)
