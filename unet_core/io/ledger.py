@@ -19,6 +19,7 @@ from typing import Any
 
 from unet_core.errors import StoreError
 from unet_core.io.atomic import write_json, write_text
+from unet_core.io.lock import Lock, holding
 from unet_core.provenance import digest_of, record
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ class Build:
     ledger: FileIO = field(repr=False)
     """Unbuffered: what cannot be written is known at once, and is not tried again at the end."""
 
+    lock: Lock = field(repr=False)
+    """Makes this process the only one that writes the store."""
+
     def done(self, step: str) -> dict[str, dict[str, Any]]:
         """Ledger lines of `step` by block name."""
         return {name: line for (of, name), line in self.lines.items() if of == step}
@@ -54,7 +58,10 @@ class Build:
         ------
         OSError
             If the line cannot be written, as on a full disk; the ledger is as before.
+        StoreError
+            If another process has taken the store over.
         """
+        self.lock.check()
         line = {"step": step, "name": name, "digest": digest, "note": note}
         _append(self.ledger, json.dumps(line, allow_nan=False).encode() + b"\n")
         self.lines[step, name] = line
@@ -85,6 +92,7 @@ class Build:
         unet
             What later stages read: statistics, counts, kinds.
         """
+        self.lock.check()
         # Lines lost to a power failure would ask for scratch files that are removed below.
         os.fsync(self.ledger.fileno())
         _sweep(self.store)
@@ -106,6 +114,7 @@ class Build:
 
         The ledger goes first: with it, a rerun would look for files that are half removed.
         """
+        self.lock.check()
         Path(self.ledger.name).unlink(missing_ok=True)
         for folder in (self.store, self.scratch):
             shutil.rmtree(folder, ignore_errors=True)
@@ -117,9 +126,16 @@ _PUBLISHED = ("published", "")
 
 @contextmanager
 def building(
-    store: Path, *, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Any]
+    store: Path,
+    *,
+    stage: str,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    ending: Callable[[], bool] = lambda: False,
 ) -> Iterator[Build]:
     """Go on with `store` where the same work was left, or start it anew.
+
+    Where another process is writing it, wait until that one is done or gone.
 
     Parameters
     ----------
@@ -131,14 +147,22 @@ def building(
         Section name to configuration dataclass: all that decides the result.
     inputs
         Role to content digest (`io.ngff.content_of`), or to a list of them.
+    ending
+        True where this process is asked to end while it waits.
 
     Raises
     ------
     StoreError
-        If there is no room for what is written here or within; what is finished is kept.
+        If there is no room for what is written here or within, or another process has taken the
+        store over; what is finished is kept.
+    Interrupted
+        If it was asked to end while it waited.
     """
     try:
-        with _begun(store, record(stage, settings, inputs)) as build:
+        with (
+            holding(store, ending=ending) as lock,
+            _begun(store, record(stage, settings, inputs), lock) as build,
+        ):
             yield build
     except OSError as error:
         if error.errno not in _NO_ROOM:
@@ -154,7 +178,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def _begun(store: Path, provenance: dict[str, Any]) -> Iterator[Build]:
+def _begun(store: Path, provenance: dict[str, Any], lock: Lock) -> Iterator[Build]:
     name = provenance["fingerprint"]
     path = store.with_name(store.name + ".ledger.jsonl")
     scratch = store.with_name(store.name + ".scratch")
@@ -178,7 +202,7 @@ def _begun(store: Path, provenance: dict[str, Any]) -> Iterator[Build]:
     scratch.mkdir(exist_ok=True)
     _write(path, name, lines)
     with path.open("ab", buffering=0) as ledger:
-        yield Build(store, scratch, provenance, lines, ledger)
+        yield Build(store, scratch, provenance, lines, ledger, lock)
 
 
 def _read(path: Path, name: str) -> dict[tuple[str, str], dict[str, Any]] | None:

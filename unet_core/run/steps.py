@@ -15,10 +15,13 @@ log = logging.getLogger(__name__)
 
 _TOLD_EVERY_S = 10.0
 
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""Ask a job to end: a scheduler, Ctrl-C, Slurm ahead of a time limit (`--signal=USR1@120`)."""
+
 
 @contextmanager
 def asked_to_end() -> Iterator[Callable[[], bool]]:
-    """Within, SIGTERM and SIGINT do nothing but make the function given answer true."""
+    """Within, a signal of `ENDS` does nothing but make the function given answer true."""
     asked = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -26,7 +29,7 @@ def asked_to_end() -> Iterator[Callable[[], bool]]:
         asked = True
         log.warning("%s: ending after what is under way", signal.Signals(number).name)
 
-    before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, handle) for number in ENDS}
     try:
         yield lambda: asked
     finally:
