@@ -25,6 +25,7 @@ from distributed.core import Status
 
 from unet_core.config import Resources
 from unet_core.errors import BlockError
+from unet_core.run.steps import ENDS
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ _SETTINGS = {
     # Every 20 ms by default, which took 3 % of a core.
     "distributed.admin.tick.interval": "1 s",
     "distributed.admin.log-length": 100,
+    # Messages that are kept, with what they carried.
+    "distributed.admin.low-level-log-length": 10,
     "distributed.admin.system-monitor.log-length": 100,
     "distributed.admin.log-format": "%(levelname)s %(name)s %(message)s",
     # Every thread's own heap would keep the maps of a pass. Dask's setting, that every freed map is
@@ -235,14 +238,14 @@ def _processes(
 
 @contextmanager
 def _unseen_signals() -> Iterator[None]:
-    """Threads and processes begun within, and those that they begin, never see SIGTERM or SIGINT.
+    """Threads and processes begun within, and those that they begin, see no signal of `ENDS`.
 
     A scheduler that ends the job's whole process group, or Ctrl-C, must not take the blocks with
     it that this process is waiting to finish. What is sent to this process meanwhile is delivered
     after.
     """
     resource_tracker.ensure_running()  # begun within, it would undo the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
     try:
         yield
     finally:
