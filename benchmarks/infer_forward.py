@@ -15,10 +15,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet_core.config import InferConfig, UNetConfig
-from unet_core.config.shape import least_multiply_adds, multiply_adds
+from unet_core.config.shape import KEPT, least_multiply_adds, multiply_adds, pass_mb
 from unet_core.geometry import Box, Zyx
 from unet_core.net.checkpoint import Checkpoint
-from unet_core.net.memory import KEPT, keep_freed_memory, pass_mb
+from unet_core.net.memory import keep_freed_memory
 from unet_core.net.parts import parts_of
 from unet_core.net.predict import Predictor, precision_of
 from unet_core.net.unet import UNet, initialise

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from unet_core.config import UNetConfig
-from unet_core.net.memory import batch_of, indexable, pass_mb
+from unet_core.config.shape import pass_mb
+from unet_core.net.memory import batch_of, indexable
 
 MEASURE = """
 import sys

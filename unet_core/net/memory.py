@@ -2,46 +2,19 @@
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from math import prod
 
 import torch
 
 from unet_core.config import UNetConfig
-from unet_core.config.shape import activation_mb, parameters
+from unet_core.config.shape import pass_mb
 
 _SHARE = 0.5
 """Of the free memory of a GPU for feature maps; the rest is workspace of the library."""
 
 INDEXED = 2**31
 """Elements of one feature map up to which all kernels count in 32 bits."""
-
-
-KEPT = 1.6
-"""Memory of passes over that of their maps where freed memory is kept for reuse: it lies in pieces
-that do not fit what comes next. Measured: 0.9 to 1.58 for six networks (2-D, 3-D, width 16 to 64,
-both number types)."""
-
-
-def pass_mb(model: UNetConfig, sizes: Sequence[int], *, bytes_per_value: int) -> float:
-    """Most memory (MB) that one pass over an input of `sizes` takes.
-
-    The input in float32 and as the network sees it, and the maps of the finest level, or the last
-    of them with logits, probabilities and their copies.
-    """
-    valid = replace(model, padding="valid")
-    maps = activation_mb(valid, sizes, bytes_per_value=bytes_per_value)
-    copies = 1 + (bytes_per_value == 2 or model.inputs > 1) + (model.sections > 1)
-    inputs = model.inputs * prod(sizes) * (4 + bytes_per_value * (copies - 1)) / 1e6
-    yielded = prod(valid.output_size(size) for size in sizes) / 1e6
-    last = yielded * (bytes_per_value * (model.width + model.classes) + 3 * 4 * model.classes)
-    return inputs + max(maps, last)
-
-
-def weights_mb(model: UNetConfig) -> float:
-    """Memory (MB) of the weights, in float32 and once more as the kernels want them."""
-    return 2 * 4 * parameters(model) / 1e6
 
 
 @lru_cache(maxsize=1)  # a call is a change

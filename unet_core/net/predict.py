@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from unet_core.config import InferConfig
+from unet_core.config.shape import pass_mb
 from unet_core.errors import CheckpointError, PlanError
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.device import choose_device, choose_dtype, keep_threads, memory_format, prepare
 from unet_core.net.direct import made_direct
-from unet_core.net.memory import batch_of, free_mb, pass_mb
+from unet_core.net.memory import batch_of, free_mb
 from unet_core.net.unet import UNet
 
 _SYMMETRIES = tuple((swap, flip) for swap in (False, True) for flip in ((), (-1,), (-2,), (-1, -2)))

@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 
 import numpy as np
 
 from unet_core.config import Resources
-from unet_core.config.shape import waste
+from unet_core.config.shape import KEPT, pass_mb, waste, weights_mb
 from unet_core.errors import PlanError
 from unet_core.geometry import Block, Box, Zyx, fine, hull
-from unet_core.net.memory import KEPT, pass_mb, weights_mb
 from unet_core.net.parts import Part, halo_of
 from unet_core.net.predict import precision_of
 from unet_core.run.inference import Job
@@ -60,7 +60,7 @@ class Fit:
 
     job: Job
     plan: list[Block]
-    """All blocks, in the order in which they are read with the fewest chunks decoded again."""
+    """The blocks, in the order in which they are read with the fewest chunks decoded again."""
 
     ahead: int
     """Blocks in flight per worker besides the one that is computed."""
@@ -68,19 +68,22 @@ class Fit:
     need_mb: float
     """Memory of a worker."""
 
+    most_workers: int | None
+    """Workers that the memory holds; None: one for each unit or core."""
 
-def fit(job: Job, plan: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
-    """Read ahead, write behind and keep decoded chunks as far as the memory goes.
+
+def fit(job: Job, todo: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
+    """Share out cores; read ahead, write behind and keep decoded chunks as far as the memory goes.
 
     Raises
     ------
     PlanError
         If one block does not fit, with what would.
     """
-    units = job.together(plan)
-    wanted = max(1, min(resources.gpus or resources.threads, len(units)))
+    units = job.together(todo)
     given = resources.memory_mb
-    job, ahead, workers = _spent(job, raw, given, wanted)
+    workers, passes = spread(job, raw, resources, len(units))
+    job, ahead = _spent(replace(job, passes=passes), raw, given, workers)
     need = need_mb(job, raw, ahead)
     left = _CACHE_MB if given is None else given / workers - need
     value = raw.bytes_per_voxel
@@ -100,27 +103,55 @@ def fit(job: Job, plan: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
         [block for unit in units for block in unit],
         ahead,
         need + cache_mb,
+        workers if workers < _wanted(resources, len(units)) else None,
     )
 
 
-def _spent(job: Job, raw: Raw, given_mb: float | None, wanted: int) -> tuple[Job, int, int]:
-    """Job, blocks ahead and number of workers that the memory allows.
+def spread(job: Job, raw: Raw, resources: Resources, units: int) -> tuple[int, int]:
+    """Workers for so many units of work, and passes at a time of each.
 
-    First all workers, then reading and writing besides computing, then keeping freed memory.
-    Fewer passes at a time where one worker's would not fit.
+    A worker for every GPU, core or unit; where cores are left over, each makes several passes at
+    a time. Where the memory does not hold that, what keeps the most cores busy: fewer workers
+    with more passes each take less of it, as these share what a process and its unit need.
+
+    Raises
+    ------
+    PlanError
+        If one block does not fit, with what would.
     """
-    if given_mb is None:
-        return replace(job, keeps_memory=True), MOST_AHEAD, wanted
-    while job.passes > 1 and need_mb(job, raw, 0) > given_mb:
-        job = replace(job, passes=job.passes - 1)
-    kept = replace(job, keeps_memory=True)
-    refuse_if_too_large(job, raw, given_mb)
-    ways = [(each, ahead) for each in (kept, job) for ahead in range(MOST_AHEAD, -1, -1)]
-    ways.sort(key=lambda way: -way[1])
-    for each, ahead in ways:
-        if need_mb(each, raw, ahead) * wanted <= given_mb:
-            return each, ahead, wanted
-    return job, 0, int(given_mb // need_mb(job, raw, 0))
+    wanted, given = _wanted(resources, units), resources.memory_mb
+    threads = 1 if job.gpus else resources.threads
+    most = min(threads, len(largest_unit(job)[0]))
+    whole = wanted, max(1, min(threads // wanted, most))
+    if given is None:
+        return whole
+    refuse_if_too_large(replace(job, passes=1), raw, given)
+    needs = [need_mb(replace(job, passes=n), raw, 0) for n in range(1, most + 1)]
+
+    def fits(way: tuple[int, int]) -> bool:
+        workers, passes = way
+        return needs[passes - 1] * workers <= given
+
+    ways = [
+        (workers, passes)
+        for workers in range(wanted, 0, -1)
+        for passes in range(1, max(1, min(threads // workers, most)) + 1)
+    ]
+    return whole if fits(whole) else max(filter(fits, ways), key=prod)
+
+
+def _wanted(resources: Resources, units: int) -> int:
+    return max(1, min(resources.gpus or resources.threads, units))
+
+
+def _spent(job: Job, raw: Raw, given_mb: float | None, workers: int) -> tuple[Job, int]:
+    """Job and blocks ahead: first reading and writing besides computing, then keeping memory."""
+    ways = product(range(MOST_AHEAD, -1, -1), (replace(job, keeps_memory=True), job))
+    return next(
+        (each, ahead)
+        for ahead, each in ways
+        if given_mb is None or need_mb(each, raw, ahead) * workers <= given_mb
+    )
 
 
 def refuse_if_too_large(job: Job, raw: Raw, given_mb: float) -> None:
