@@ -1,0 +1,37 @@
+"""A Slurm cluster for the tests of this folder."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.slurm.project import Project, new_project
+from tests.slurm.sandbox import Sandbox, sandbox
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[Sandbox]:
+    with sandbox() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(_cluster: Sandbox) -> Iterator[Sandbox]:
+    """A cluster with all its nodes and no jobs; it is brought up once per process of pytest.
+
+    What a test leaves behind is ended after it: jobs, and nodes that are down.
+    """
+    yield _cluster
+    _cluster.repair()
+    _cluster.scancel()
+
+
+@pytest.fixture
+def lab(slurm: Sandbox, tmp_path: Path) -> Callable[..., Project]:
+    """Makes projects of small volumes with the slurm profile filled in; see `new_project`."""
+
+    def make(name: str = "project", **changes: Any) -> Project:
+        return new_project(tmp_path / name, slurm, **changes)
+
+    return make
