@@ -16,6 +16,7 @@ from unet_core.config.shape import layers, parameters
 from unet_core.errors import CheckpointError, ConfigError, Interrupted
 from unet_core.io.arrays import open_level
 from unet_core.io.atomic import write_json, write_text
+from unet_core.io.lock import Lock, holding
 from unet_core.io.ngff import attributes_of, content_of
 from unet_core.net.checkpoint import (
     FORMAT,
@@ -83,33 +84,42 @@ def train_unet(
     }
     origin = provenance.record("train", {"train": config, "model": model}, inputs)
     name = origin["fingerprint"]
-    device = choose_device(resources.gpus)
-    prepare(device, threads=resources.threads)
-    training = begin(
-        config,
-        model,
-        class_weights=class_weights(config, counts),
-        device=device,
-        dtype=choose_dtype(config.precision, device),
-    )
-    record = _resume(out.with_name("last.pt"), name, training)
-    for stale in (out, out.with_name("model.json")):
-        stale.unlink(missing_ok=True)
-    log.info(
-        "%d parameters, %d patches, %s of %s, %d threads",
-        parameters(model), len(bank), training.dtype, device, resources.threads,
-    )  # fmt: skip
-    _run(training, record, bank, checks, out=out, name=name)
-    _publish(out, model, normalise, record, origin)
+    with holding(out) as lock:
+        device = choose_device(resources.gpus)
+        prepare(device, threads=resources.threads)
+        training = begin(
+            config,
+            model,
+            class_weights=class_weights(config, counts),
+            device=device,
+            dtype=choose_dtype(config.precision, device),
+        )
+        record = _resume(out.with_name("last.pt"), name, training)
+        for stale in (out, out.with_name("model.json")):
+            stale.unlink(missing_ok=True)
+        log.info(
+            "%d parameters, %d patches, %s of %s, %d threads",
+            parameters(model), len(bank), training.dtype, device, resources.threads,
+        )  # fmt: skip
+        _run(training, record, bank, checks, out=out, name=name, lock=lock)
+        lock.check()
+        _publish(out, model, normalise, record, origin)
 
 
 def _run(
-    training: Training, record: Record, bank: Bank, checks: Bank | None, *, out: Path, name: str
+    training: Training,
+    record: Record,
+    bank: Bank,
+    checks: Bank | None,
+    *,
+    out: Path,
+    name: str,
+    lock: Lock,
 ) -> None:
     """All steps that are not done yet, each validation followed by a save."""
     config, model, device = training.config, training.network.config, training.class_weights.device
     pin = device.type != "cpu"
-    save = partial(_save, out.with_name("last.pt"), name, training, record)
+    save = partial(_save, out.with_name("last.pt"), name, training, record, lock)
 
     def read(step: int) -> Any:
         chosen = drawn(config.seed, step, batch=config.batch, patches=len(bank))
@@ -183,7 +193,8 @@ def _publish(
     write_checkpoint(out, Checkpoint(model, normalise, best["weights"]))
 
 
-def _save(path: Path, name: str, training: Training, record: Record) -> None:
+def _save(path: Path, name: str, training: Training, record: Record, lock: Lock) -> None:
+    lock.check()
     write_state(
         path,
         {
