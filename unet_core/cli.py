@@ -89,6 +89,7 @@ def _check(options: argparse.Namespace) -> None:
         convert=load(ConvertConfig, settings.get("convert") or {}, section="convert"),
         infer=load(InferConfig, settings.get("infer") or {}, section="infer"),
         stores=options.stores,
+        headers=options.headers,
     )
 
 
@@ -279,6 +280,9 @@ def _resources(options: argparse.Namespace) -> Resources:
         gpus=options.gpus,
         memory_mb=options.memory_mb,
         lease_s=options.lease_s,
+        nodes=options.nodes,
+        launcher=options.launcher,
+        interface=options.interface,
     )
 
 

@@ -5,8 +5,9 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from unet_core.config.resources import Launcher
 from unet_core.io.remote import location
 
 
@@ -39,10 +40,19 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--out", type=_store, nargs="+" if outs else None, required=True, help=told
         )
-        command.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-        command.add_argument("--gpus", type=int, default=0, help="GPUs (default 0: CPU)")
-        command.add_argument("--memory-mb", type=int, help="memory, MB (default: the machine's)")
+        command.add_argument(
+            "--threads", type=int, default=1, help="CPU threads of each node (default 1)"
+        )
+        command.add_argument(
+            "--gpus", type=int, default=0, help="GPUs of all nodes (default 0: CPU)"
+        )
+        command.add_argument("--memory-mb", type=int, help="memory of each node, MB (default: all)")
         command.add_argument("--lease-s", type=float, help="a block hangs after (default: derived)")
+        command.add_argument("--nodes", type=int, default=1, help="machines (default 1)")
+        told = "how workers are started: on this machine, or by a scheduler (default here)"
+        command.add_argument("--launcher", choices=get_args(Launcher), default="here", help=told)
+        told = "network between nodes, such as ib0 (default: that of this node's name)"
+        command.add_argument("--interface", help=told)
         return command
 
     text = "Do the files of the volume sheet open, and do they fit each other? Headers only."
@@ -53,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     told = "settings convert and infer: are region and downsample possible? As JSON"
     check.add_argument("--config", default="{}", metavar="JSON", help=told)
     check.add_argument("--stores", type=Path, help="folder results/volumes: what is converted")
+    told = "JSON file that is written: shape and number type of what was opened"
+    check.add_argument("--headers", type=Path, help=told)
 
     convert = stage("convert", "Any raw format to a sharded, multiscale OME-Zarr store.")
     convert.add_argument(

@@ -10,6 +10,7 @@ import numpy as np
 
 from unet_core.config import Resources
 from unet_core.config.shape import KEPT, pass_mb, waste, weights_mb
+from unet_core.config.work_net import GPU_PROCESS_MB, NET_MB
 from unet_core.errors import PlanError
 from unet_core.geometry import Block, Box, Zyx, fine, hull
 from unet_core.net.parts import Part, halo_of
@@ -18,12 +19,6 @@ from unet_core.run.inference import Job
 from unet_core.traversal import walk
 
 log = logging.getLogger(__name__)
-
-_PROCESS_MB = 750
-"""Memory of a worker besides its arrays: libraries, scheduler, what the allocator keeps."""
-
-_GPU_PROCESS_MB = 3000
-"""The same with the libraries of a GPU: an estimate, not measured."""
 
 _CACHE_MB = 500
 """Most that a worker's cache takes where the job was given no limit."""
@@ -178,8 +173,8 @@ def need_mb(job: Job, raw: Raw, ahead: int) -> float:
     parts, unit = largest_unit(job)
     arrays = arrays_mb(job, parts, unit, raw, ahead)
     if job.gpus:  # what the network needs is the GPU's
-        return _GPU_PROCESS_MB + arrays
-    return _PROCESS_MB + arrays + network_mb(job, parts)
+        return GPU_PROCESS_MB + arrays
+    return NET_MB + arrays + network_mb(job, parts)
 
 
 def largest_unit(job: Job) -> tuple[list[Part], Box]:

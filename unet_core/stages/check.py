@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from unet_core.config import ConvertConfig, InferConfig
+from unet_core.config.extent import read_headers
 from unet_core.config.sheet import IMAGES, Volume, read_sheet
 from unet_core.errors import ConfigError, RawFormatError
 from unet_core.io.arrays import open_level
+from unet_core.io.atomic import write_json
 from unet_core.io.ngff import factors_of
 from unet_core.io.readers import open_raw
 from unet_core.ops.downsample import level_factors
@@ -24,6 +27,7 @@ def check_volumes(
     convert: ConvertConfig | None = None,
     infer: InferConfig | None = None,
     stores: Path | None = None,
+    headers: Path | None = None,
 ) -> None:
     """Refuse the rows of `sheet` whose files cannot become a volume, or not one as settings ask.
 
@@ -35,6 +39,9 @@ def check_volumes(
         Are infer.region and infer.downsample possible in these volumes?
     stores
         Folder of what is converted already; of that no file is opened.
+    headers
+        JSON file that gets, for every file that was opened, ``shape`` (c, z, y, x), ``dtype`` and
+        ``unit``, the voxels (z, y, x) that it stores together.
 
     Raises
     ------
@@ -43,8 +50,16 @@ def check_volumes(
     """
     volumes = [v for v in read_sheet(sheet, data=data) if not only or v.name in only]
     settings = convert or ConvertConfig(), infer or InferConfig()
-    if problems := [line for volume in volumes for line in _problems(volume, *settings, stores)]:
+    seen: Headers = {}
+    problems = [line for volume in volumes for line in _problems(volume, *settings, stores, seen)]
+    if problems:
         raise ConfigError("\n".join(problems))
+    if headers is not None:
+        write_json(headers, {**read_headers(headers), **seen})
+
+
+Headers = dict[str, dict[str, Any]]
+"""Of files, by what the sheet says."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +81,17 @@ class _Image:
 
 
 def _problems(
-    volume: Volume, convert: ConvertConfig, infer: InferConfig, stores: Path | None
+    volume: Volume,
+    convert: ConvertConfig,
+    infer: InferConfig,
+    stores: Path | None,
+    seen: Headers,
 ) -> list[str]:
     images, problems = {}, []
     for image in IMAGES:
         if volume.has(image):
             try:
-                images[image] = _known(volume, image, stores)
+                images[image] = _known(volume, image, stores, seen)
             except RawFormatError as error:
                 problems.append(f"{image}: {error}")
     if not problems:
@@ -83,12 +102,18 @@ def _problems(
     return [f"{volume.row}: {problem}" for problem in problems]
 
 
-def _known(volume: Volume, image: str, stores: Path | None) -> _Image:
+def _known(volume: Volume, image: str, stores: Path | None, seen: Headers) -> _Image:
     store = None if stores is None else stores / volume.name / f"{image}.ome.zarr"
     if store is not None and (store / "zarr.json").exists():
         shape = open_level(store).shape
         return _Image(store, shape if len(shape) == 4 else (1, *shape), (1.0, 1.0, 1.0))
-    opened = open_raw(volume.source(image))
+    source = volume.source(image)
+    opened = open_raw(source)
+    seen[source] = {
+        "shape": opened.shape,
+        "dtype": opened.dtype.name,
+        "unit": opened.unit,
+    }
     size = volume.settings.voxel_size_nm or opened.voxel_size_nm or (1.0, 1.0, 1.0)
     return _Image(None, opened.shape, size)
 

@@ -11,8 +11,8 @@ rule augment:
         "<benchmarks>/augment/{fold}.tsv"
     threads: 8
     resources:
-        mem_mb=grows(16000),
-        runtime=grows(240),
+        mem_mb=memory_of("augment", []),
+        runtime=minutes_of("augment", []),
     params:
         config=settings("augment", "fold"),
     shell:

@@ -21,8 +21,8 @@ rule calibrate:
         "<benchmarks>/calibrate/{model}.tsv"
     threads: 8
     resources:
-        mem_mb=grows(8000),
-        runtime=grows(240),
+        mem_mb=memory_of("calibrate", asked.fold("validation")),
+        runtime=minutes_of("calibrate", asked.fold("validation")),
     params:
         config=settings("calibrate"),
         masks=option("--mask", "masks"),

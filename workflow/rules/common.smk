@@ -7,6 +7,7 @@ from shlex import quote
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from unet_core.config.needs import Files, Needs
 from unet_core.config.workflow import load_workflow
 from unet_core.errors import ConfigError
 from unet_core.provenance import source_digest
@@ -60,9 +61,57 @@ def set_resources(name, like):
         workflow.get_rule(name).resources.update(given)
 
 
-def grows(amount):
-    """A resource that grows with each attempt (`retries` of the profile)."""
-    return lambda wildcards, attempt: amount * attempt
+HEADERS = Path(".snakemake/unet-headers.json")
+"""What the files of volumes say that are not converted yet; written by `check_files`."""
+
+files = Files(results=Path(workflow.pathvars.apply("<results>")), headers=HEADERS)
+needs = Needs(workflow=asked, extent_of=files.extent, method_of=files.method)
+
+
+def gpus_of(rule):
+    """GPUs that a profile, or else the rule, asks for."""
+    given = workflow.resource_settings._parsed_overwrite_resources.get(rule, {})
+    return given["gpu"].value if "gpu" in given else 0
+
+
+def asks(kind, stage, volumes=None):
+    """Memory (`memory_mb`) or time (`minutes`) of a job: by its work, times the attempt.
+
+    `volumes`: names, or None for the wildcard. Where nothing tells yet how large they are, only
+    when the job is due.
+    """
+
+    def amount(wildcards, input, threads, attempt):
+        names = [wildcards.volume] if volumes is None else volumes
+        known = {
+            name: wildcards[name]
+            for name in ("image", "fold", "model")
+            if name in wildcards.keys()
+        }
+        how_many = {"threads": threads, "gpus": gpus_of(stage)}
+        try:
+            found = getattr(needs, kind)(stage, volumes=names, **known, **how_many)
+        except FileNotFoundError as error:
+            if input:
+                raise FileNotFoundError(2, error.strerror, str(input[0])) from None
+            found = UNKNOWN[kind]
+        return found * attempt
+
+    return amount
+
+
+UNKNOWN = {"memory_mb": 8000, "minutes": 120}
+"""Of a conversion whose file nobody has looked into."""
+
+
+def memory_of(stage, volumes=None):
+    """Memory (MB), which grows with each attempt (`retries` of the profile)."""
+    return asks("memory_mb", stage, volumes)
+
+
+def minutes_of(stage, volumes=None):
+    """Run time (minutes), which grows with each attempt."""
+    return asks("minutes", stage, volumes)
 
 
 def of_fold(pattern):
@@ -160,6 +209,7 @@ def check_files():
         logger.warning(f"{gone} is gone: the store made of it is used as it is.")
     if names:
         command = ["unet-core", "check", "--sheet", asked.sheet, "--data", asked.data]
+        command += ["--headers", str(HEADERS)]
         command += ["--stores", stores, "--config", asked.checked(), "--only", *names]
         run = subprocess.run(command, text=True, stderr=subprocess.PIPE)
         if run.returncode:

@@ -11,8 +11,8 @@ rule convert:
         "<benchmarks>/convert/{volume}.{image}.tsv"
     threads: 4
     resources:
-        mem_mb=grows(8000),
-        runtime=grows(120),
+        mem_mb=memory_of("convert"),
+        runtime=minutes_of("convert"),
     params:
         config=settings("convert", "volume", "image"),
         content=content,

@@ -17,8 +17,8 @@ rule infer:
     threads: 8
     resources:
         gpu=0,
-        mem_mb=grows(16000),
-        runtime=grows(480),
+        mem_mb=memory_of("infer"),
+        runtime=minutes_of("infer"),
     params:
         config=settings("infer", "model"),
         running=running,
@@ -60,8 +60,8 @@ for batch, names in asked.batches.items():
         threads: threads_of("infer", 8)
         resources:
             gpu=0,
-            mem_mb=grows(16000),
-            runtime=grows(480),
+            mem_mb=memory_of("infer", names),
+            runtime=minutes_of("infer", names),
         params:
             config=settings("infer", "model"),
             running=running,

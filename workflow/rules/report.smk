@@ -19,8 +19,8 @@ rule montage:
         "<benchmarks>/montage/{volume}.{model}.tsv"
     threads: 1
     resources:
-        mem_mb=grows(4000),
-        runtime=grows(30),
+        mem_mb=memory_of("montage", []),
+        runtime=minutes_of("montage", []),
     params:
         config=settings("montage"),
         truth=option("--truth", "truth"),
@@ -74,8 +74,8 @@ rule report:
         "<benchmarks>/report/report.tsv"
     threads: 1
     resources:
-        mem_mb=grows(4000),
-        runtime=grows(30),
+        mem_mb=memory_of("report", []),
+        runtime=minutes_of("report", []),
     params:
         config=settings("report"),
         manifest=asked.manifest(),

@@ -14,8 +14,8 @@ rule score:
         "<benchmarks>/score/{volume}.{model}.tsv"
     threads: 8
     resources:
-        mem_mb=grows(8000),
-        runtime=grows(240),
+        mem_mb=memory_of("score"),
+        runtime=minutes_of("score"),
     params:
         config=settings("score"),
         calibration=option("--calibration", "calibration"),

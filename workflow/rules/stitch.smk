@@ -12,8 +12,8 @@ rule stitch:
         "<benchmarks>/stitch/{volume}.{model}.tsv"
     threads: 8
     resources:
-        mem_mb=grows(8000),
-        runtime=grows(240),
+        mem_mb=memory_of("stitch"),
+        runtime=minutes_of("stitch"),
     params:
         config=settings("stitch"),
         calibration=option("--calibration", "calibration"),

@@ -16,8 +16,8 @@ rule train:
     threads: 8
     resources:
         gpu=0,
-        mem_mb=grows(16000),
-        runtime=grows(1440),
+        mem_mb=memory_of("train", []),
+        runtime=minutes_of("train", []),
     params:
         config=settings("train", "model"),
         validation=option("--validation", "validation"),

@@ -10,8 +10,8 @@ rule weights:
         "<benchmarks>/weights/{volume}.tsv"
     threads: 8
     resources:
-        mem_mb=grows(8000),
-        runtime=grows(120),
+        mem_mb=memory_of("weights"),
+        runtime=minutes_of("weights"),
     params:
         config=settings("weights"),
     shell:

@@ -1,0 +1,164 @@
+"""What training and inference hold and compute: memory of maps, operations of passes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import lcm, log, prod
+from typing import Any
+
+from unet_core.config.extent import Extent, counted
+from unet_core.config.model import InferConfig, UNetConfig
+from unet_core.config.presets import Model
+from unet_core.config.shape import KEPT, layers, multiply_adds, parameters, pass_mb, weights_mb
+from unet_core.config.work import Work, itemsize_of
+from unet_core.geometry import Zyx
+
+NET_MB = 750
+"""Of a process with the network's library, on a CPU."""
+
+GPU_PROCESS_MB = 3000
+"""The same with the libraries of a GPU: an estimate, not measured."""
+
+_TRAIN_MB = 400
+"""Of training besides maps and weights, on a CPU."""
+
+_MAPS_KEPT = 2.5
+"""Memory of a training step over that of all its maps: what is kept for the way back, and the
+gradients of the largest. Measured: 2.1 to 2.6 on a CPU."""
+
+_COPIES = 6
+"""Of the weights in float32: themselves, gradient, two moments, the best ones, and those saved."""
+
+_GUESSED_PX = {(2, False): 384, (2, True): 2048, (3, False): 128, (3, True): 256}
+"""Tiles of `infer.tile_px: auto`, by dimensions and whether there is a GPU: a size that is fast;
+the trial then tries those that fit the memory."""
+
+_FIXED_PX = {2: 512, 3: 128}
+"""Where results depend on the tile's size."""
+
+_AHEAD = 2
+"""Blocks that are read and written beside the one computed."""
+
+_BATCHED_MB = 4000
+"""Of a GPU: workspace of its library, and what a batch of tiles takes besides the first."""
+
+
+def train(sections: Mapping[str, Any], model: Model, *, gpus: int) -> Work:
+    """Every map of a step is kept for the way back; validation is one pass more per patch."""
+    net, recipe, augment = model.model, model.train, sections["augment"]
+    axes = augment.patch if net.dimensions == 3 else augment.patch[1:]
+    passed = 2 * multiply_adds(net, axes)
+    every = recipe.steps // recipe.validate_every
+    validated = every * augment.validation_patches
+    held = _COPIES * 4 * parameters(net) / 1e6 + _MAPS_KEPT * maps_mb(net, axes) * recipe.batch
+    read = recipe.batch * prod(augment.patch) * (2 * net.channels + 3) * recipe.steps
+    return Work(
+        need_mb=GPU_PROCESS_MB if gpus else _TRAIN_MB + held,
+        gpu_mb=_BATCHED_MB + held if gpus else 0,
+        seconds=read / 1e9,
+        flops=passed * (3.0 * recipe.batch * recipe.steps + validated),
+    )
+
+
+def maps_mb(model: UNetConfig, axes: Sequence[int]) -> float:
+    """Memory (MB) of all feature maps of one input in float32."""
+    same = zip(*(layers(model, size) for size in axes), strict=True)
+    return float(sum(4 * one[0].outputs * prod(layer.size for layer in one) for one in same)) / 1e6
+
+
+def tile_of(config: InferConfig, models: Sequence[UNetConfig], extent: Extent, *, gpu: bool) -> int:
+    """Voxels per side of a pass: as set, or about what the trial will find."""
+    dimensions = max(model.dimensions for model in models)
+    along = config.downsample[3 - dimensions :]
+    step = lcm(*(model.stride_px for model in models), *along)
+    if config.tile_px != "auto":
+        return int(config.tile_px)
+    if not all(model.is_local for model in models):
+        return -(-_FIXED_PX[dimensions] // step) * step
+    wanted, most = _GUESSED_PX[dimensions, gpu], max(extent.shape[1:])
+    side = min(max(extent.block[1:]), most)
+    parts = [-(-side // k) for k in range(1, 9)] + [side * 2**n for n in range(1, 6)]
+    sizes = [-(-px // step) * step for px in parts if px <= max(most, side)]
+    return int(min(sizes, key=lambda px: abs(log(px / wanted))))
+
+
+def infer(
+    sections: Mapping[str, Any],
+    models: Sequence[UNetConfig],
+    extent: Extent,
+    *,
+    threads: int,
+    gpus: int,
+) -> Work:
+    """One unit of shards read, one computed and one written, and the passes at a time."""
+    config: InferConfig = sections["infer"]
+    tile = tile_of(config, models, extent, gpu=bool(gpus))
+    deep = any(model.dimensions == 3 for model in models)
+    shard = extent.fitted[1]
+    sides = (tile if deep else 1, tile, tile)
+    unit = [
+        min(-(-side // s) * s, n) for side, s, n in zip(sides, shard, extent.shape, strict=True)
+    ]
+    tiles = [min(side, n) for side, n in zip(sides, unit, strict=True)]
+    within = _within(config, extent.shape)
+    units = counted(within, unit)
+    passes = max(1, threads // units)
+    width = 2 if config.precision == "bfloat16" else 4
+    seen = [_seen(model, tiles) for model in models]
+    most = max(
+        pass_mb(model, size, bytes_per_value=width)
+        for model, size in zip(models, seen, strict=True)
+    )
+    weights = sum(map(weights_mb, models))
+    arrays = _arrays_mb(config, models, extent, unit)
+    at_once = min(passes, counted(unit, sides))
+    on_cpu = NET_MB + arrays + at_once * most * KEPT + weights
+    turns = 8 if config.averaging == "symmetries" else 1
+    return Work(
+        units=units,
+        need_mb=GPU_PROCESS_MB + arrays if gpus else on_cpu,
+        driver_mb=NET_MB - 250,
+        seconds=0.05 * prod(within) / 1e6,
+        flops=turns * prod(within) * sum(map(_per_voxel, models, seen, [tiles] * len(models))),
+        gpu_mb=_BATCHED_MB + most + weights if gpus else 0,
+    )
+
+
+def _seen(model: UNetConfig, tiles: Sequence[int]) -> list[int]:
+    """Sizes of the input, per axis that the network sees, of one pass without padding."""
+    along = tiles[3 - model.dimensions :]
+    stride, halo = model.stride_px, model.tile_halo_px
+    return [-(-n // stride) * stride + 2 * halo for n in along]
+
+
+def _per_voxel(model: UNetConfig, seen: Sequence[int], tiles: Sequence[int]) -> float:
+    """Operations per voxel that is stored, halo included."""
+    valid = replace(model, padding="valid")
+    return 2 * multiply_adds(valid, list(seen)) / prod(tiles[3 - model.dimensions :])
+
+
+def _within(config: InferConfig, shape: Zyx) -> list[int]:
+    """Voxels that are computed."""
+    if config.region is None:
+        return list(shape)
+    pairs = zip(config.region, shape, strict=True)
+    return [max(1, min(stop, n) - min(start, n)) for (start, stop), n in pairs]
+
+
+def _arrays_mb(
+    config: InferConfig, models: Sequence[UNetConfig], extent: Extent, unit: Sequence[int]
+) -> float:
+    """Voxels of all units in flight, at the worst moment: raw as seen and decoded, and results."""
+    halo = max(model.tile_halo_px for model in models)
+    deep = max(halo if m.dimensions == 3 else m.sections // 2 for m in models)
+    read = [n + 2 * h for n, h in zip(unit, (deep, halo, halo), strict=True)]
+    whole = [
+        min(n, (-(-(size - 1) // c) + 1) * c)
+        for n, size, c in zip(extent.shape, read, extent.fitted[0], strict=True)
+    ]
+    seen, decoded = (prod(box) * extent.voxel_bytes for box in (read, whole))
+    classes = len(config.stored(models[0].classes))
+    stored = itemsize_of(config.dtype) * classes * prod(unit) / prod(config.downsample)
+    reading, writing = seen + max(seen, decoded), 2 * stored
+    others = ([reading, writing], [reading, max(seen, stored)], [writing, max(seen, stored)])
+    most = max(sum(sorted(pair, reverse=True)[:_AHEAD]) for pair in others)
+    return (seen + stored + most) / 1e6
