@@ -4,7 +4,8 @@
     ├── ConfigError       a setting or a row of the volume sheet is wrong
     ├── RawFormatError    a file of the user's cannot be read as a volume
     ├── StoreError        a zarr store of ours is missing, partial or not what was expected
-    │   └── AccessError   a file of it cannot be read or written now
+    │   ├── AccessError   a file of it cannot be read or written now
+    │   └── DamageError   what was read of it fails its checksum or cannot be decoded
     ├── PlanError         the work cannot be cut or does not fit the memory given
     ├── CheckpointError   a checkpoint is not what it should be
     ├── BlockError        blocks failed after retries; the others are finished and kept
@@ -44,6 +45,13 @@ class AccessError(StoreError, OSError):
         return str(self.args[-1])
 
 
+class DamageError(StoreError):
+    """What was read of a store fails its checksum or cannot be decoded.
+
+    Another try may succeed, where not the file is damaged but what brought it here.
+    """
+
+
 class PlanError(UNetCoreError):
     """The work cannot be cut as asked, or does not fit the memory given."""
 
@@ -65,6 +73,6 @@ class Hung(BlockError):
 
 
 class Interrupted(UNetCoreError):
-    """The job was asked to end (SIGTERM, SIGINT); what is finished is kept."""
+    """The job was asked to end (SIGTERM, SIGINT, SIGUSR1); what is finished is kept."""
 
     exit_code = 143

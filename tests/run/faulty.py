@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from unet_core.config import ConvertConfig, Resources
+from unet_core.errors import DamageError
 from unet_core.geometry import Block, blocks
 from unet_core.io.arrays import create_array, open_level, shard_of, write_block
 from unet_core.io.ledger import building
@@ -51,7 +52,11 @@ def go_wrong(kind: str) -> None:
         time.sleep(1000)
     if kind == "disk full":
         raise OSError(28, os.strerror(28))
-    raise {"transient": OSError("storage hiccup"), "wrong": ValueError("planted")}[kind]
+    raise {
+        "transient": OSError("storage hiccup"),
+        "damaged": DamageError("a flipped bit"),
+        "wrong": ValueError("planted"),
+    }[kind]
 
 
 def is_slow(folder: Path) -> bool:

@@ -99,12 +99,20 @@ def test_a_slow_worker_gets_few_blocks(store: Path, ahead: int) -> None:
 
 
 def test_groups_are_computed_together_and_recorded_alone(store: Path, undisturbed: Path) -> None:
-    with pytest.raises(BlockError, match=r"2 block\(s\) failed: 0-0-8, 0-4-0 .*planted"):
-        make(store, Resources(), together=in_twos, faults={"0-4-0": ("wrong", 1)})
-    assert len(kept(store)) == 16
-    assert tries(store, "0-4-0") == 1, "a wrong value is no better the next time"
+    with pytest.raises(BlockError, match=r"1 block\(s\) failed: 0-4-0 .*planted"):
+        make(store, Resources(), together=in_twos, faults={"0-4-0": ("wrong", 2)})
+    assert len(kept(store)) == 17
+    assert tries(store, "0-4-0") == 2, "a wrong value is no better the next time, but alone"
+    assert tries(store, "0-0-8") == 2, "it was of the same group"
     make(store, Resources(), together=in_twos)
     assert tries(store, "0-0-0") == 1
+    check_same(store, undisturbed)
+
+
+@pytest.mark.parametrize("kind", ["transient", "damaged"])
+def test_what_another_try_may_mend_gets_two_more(store: Path, undisturbed: Path, kind: str) -> None:
+    make(store, Resources(), faults={"0-4-0": (kind, 2)})
+    assert tries(store, "0-4-0") == 3
     check_same(store, undisturbed)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorstore
 
-from unet_core.errors import AccessError, StoreError
+from unet_core.errors import AccessError, DamageError, StoreError
 
 Array = npt.NDArray[Any]
 
@@ -93,7 +93,8 @@ def read_box(stored: Stored, start: Sequence[int], stop: Sequence[int]) -> Array
     Raises
     ------
     StoreError
-        If a chunk of it is damaged or lost; an `AccessError` if a file cannot be read.
+        If a shard of it is lost; a `DamageError` if a chunk fails its checksum or cannot be
+        decoded, an `AccessError` if a file cannot be read.
     """
     try:
         return np.asarray(stored.opened("read")[_slices(start, stop)].read().result())
@@ -150,9 +151,9 @@ def _unread(stored: Stored, error: str, start: Sequence[int], stop: Sequence[int
     if "NOT_FOUND" in error:
         return StoreError(f"{where} is lost, and with it the voxels {voxels}: {_MEND}")
     if "shard index" in error or "shard has size" in error:
-        return StoreError(f"{where} is cut off or damaged at its end: {_MEND}")
+        return DamageError(f"{where} is cut off or damaged at its end: {_MEND}")
     what = _first_line(error.rpartition(name)[2].strip('": ')) if name else _first_line(error)
-    return StoreError(f"{where}: the chunk of the voxels {voxels} is damaged ({what}): {_MEND}")
+    return DamageError(f"{where}: the chunk of the voxels {voxels} is damaged ({what}): {_MEND}")
 
 
 def _place(stored: Stored, error: str) -> tuple[str, list[int] | None, list[int] | None]:

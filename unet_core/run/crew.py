@@ -13,6 +13,7 @@ from unet_core.errors import BlockError, Hung, Interrupted, PlanError
 from unet_core.io.ledger import Build
 from unet_core.run.cluster import Workers, open_workers
 from unet_core.run.dispatch import Dispatch, Failure, told_full
+from unet_core.run.nodes import open_steps
 from unet_core.run.steps import asked_to_end, progress
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,8 @@ class Done:
 class Crew:
     """The workers of one job; started when the first block needs them.
 
-    Use as a context manager. SIGTERM and SIGINT end it politely: blocks under way are finished
-    and recorded, then `Interrupted` is raised.
+    Use as a context manager. SIGTERM, SIGINT and SIGUSR1 end it politely: blocks under way are
+    finished and recorded, then `Interrupted` is raised.
     """
 
     resources: Resources
@@ -62,6 +63,11 @@ class Crew:
     _watched: bool = False
     """They have a dashboard."""
     _ending: Callable[[], bool] = field(default=lambda: False, repr=False)
+
+    @property
+    def ending(self) -> Callable[[], bool]:
+        """True once the job was asked to end."""
+        return self._ending
 
     def __enter__(self) -> "Crew":
         self._ending = self._open.enter_context(asked_to_end())
@@ -87,6 +93,7 @@ class Crew:
         blocks: Sequence[Unit],
         *,
         need_mb: float = 0,
+        most_workers: int | None = None,
         ahead: int = 0,
         amount: Callable[[Unit], float] | None = None,
         on_error: OnError = "stop",
@@ -102,6 +109,7 @@ class Crew:
         *,
         together: Callable[[Sequence[Unit]], Sequence[Sequence[Unit]]],
         need_mb: float = 0,
+        most_workers: int | None = None,
         ahead: int = 0,
         amount: Callable[[Unit], float] | None = None,
         on_error: OnError = "stop",
@@ -116,6 +124,7 @@ class Crew:
         *,
         together: Callable[[Sequence[Unit]], Sequence[Sequence[Unit]]] | None = None,
         need_mb: float = 0,
+        most_workers: int | None = None,
         ahead: int = 0,
         amount: Callable[[Unit], float] | None = None,
         on_error: OnError = "stop",
@@ -128,18 +137,21 @@ class Crew:
             The store being made; its ledger gets one line per finished block.
         work
             Module-level function (or partial of one); runs in a worker, returns when its block
-            is on disk. An OSError, RuntimeError or MemoryError of it is tried again, any other
-            error is not.
+            is on disk. An OSError, RuntimeError, MemoryError or DamageError of it is tried
+            again, any other error is not.
         blocks
             In the order in which their data lie: each worker gets a contiguous part.
         together
             Cuts the blocks that are not done into groups of blocks that are computed together;
             `work` then gets a group and returns a `Done` for each of its names. A group is done
-            or fails as one, but is recorded block by block: after a restart `together` gets what
-            is left, and may cut it otherwise.
+            or fails as one; the blocks of one that failed are tried once more, each alone. It is
+            recorded block by block: after a restart `together` gets what is left, and may cut it
+            otherwise.
         need_mb
             Memory of one worker, MB; fewer workers are started where the job's memory would not
             hold them all.
+        most_workers
+            Workers to start at most on each node, where each keeps several cores busy.
         ahead
             0 to 2: calls of `work` that may begin in a worker, each in a thread of its own, while
             another is under way: one reads or writes while the other computes. `work` must see
@@ -178,7 +190,7 @@ class Crew:
                 step,
                 _Task(work, together is not None),
                 groups,
-                self._workers_for(len(groups), self._most_workers(need_mb)),
+                self._workers_for(len(groups), self._most_workers(need_mb, most_workers)),
                 ahead=ahead,
                 amount=amount,
                 on_error=on_error,
@@ -198,31 +210,42 @@ class Crew:
         amount: Callable[[Unit], float] | None,
         on_error: OnError,
     ) -> None:
+        failed: dict[str, Failure] = {}
         total = sum(map(len, groups))
         with progress(step, total=total, unit="block", amounts="voxels") as advance:
 
-            def keep(number: int, made: Mapping[str, Done]) -> None:
-                for block in groups[number]:
-                    done = made[block.name]
-                    build.tick(step, block.name, digest=done.digest, note=done.note)
-                    advance(1, amount(block) if amount else 0)
+            def dispatched(groups: Sequence[Sequence[Unit]]) -> Dispatch:
+                def keep(number: int, made: Mapping[str, Done]) -> None:
+                    for block in groups[number]:
+                        done = made[block.name]
+                        failed.pop(block.name, None)
+                        build.tick(step, block.name, digest=done.digest, note=done.note)
+                        advance(1, amount(block) if amount else 0)
 
-            dispatch = Dispatch(
-                workers,
-                task,
-                groups,
-                ahead=ahead,
-                lease_s=self.resources.lease_s,
-                ending=self._ending,
-                keep=keep,
-                tell=lambda: advance(0),
-                # Else a rerun, which has those alone to do that failed, would give up early.
-                done=0 if on_error == "stop" else len(build.done(step)),
-            )
-            dispatch.run()
+                dispatch = Dispatch(
+                    workers,
+                    task,
+                    groups,
+                    ahead=ahead,
+                    lease_s=self.resources.lease_s,
+                    ending=self._ending,
+                    keep=keep,
+                    tell=lambda: advance(0),
+                    # Else a rerun, which has those alone to do that failed, would give up early.
+                    done=0 if on_error == "stop" else len(build.done(step)),
+                )
+                dispatch.run()
+                failed.update(
+                    {b.name: why for n, why in dispatch.failed.items() for b in groups[n]}
+                )
+                return dispatch
+
+            dispatch = dispatched(groups)
+            if alone := _one_by_one(dispatch, groups):
+                log.warning("%s: %d blocks failed together, and are tried alone", step, len(alone))
+                dispatch = dispatched(alone)
         if dispatch.full is not None:
             raise BlockError(f"{step}: {told_full(dispatch.full, build.store)}")
-        failed = {b.name: why for n, why in dispatch.failed.items() for b in groups[n]}
         self.failures = {name: failure.cause for name, failure in failed.items()}
         most = dispatch.hopeless or len(failed) > len(build.done(step))
         if failed and (on_error == "stop" or most):
@@ -235,10 +258,10 @@ class Crew:
                 "kept; the same command goes on from there"
             )
 
-    def _most_workers(self, need_mb: float) -> int:
+    def _most_workers(self, need_mb: float, most: int | None) -> int:
         """Workers that the job's memory holds with a block each, and no more than it has cores."""
-        wanted = self.resources.gpus or self.resources.threads
-        given = self.resources.memory_mb
+        wanted = min(self.resources.slots, most or self.resources.slots)
+        given = self.resources.of_a_node.memory_mb
         if given and need_mb:
             fitting = int(given // need_mb)
             if fitting < 1:
@@ -247,7 +270,7 @@ class Crew:
                     "more memory (mem_mb), or make convert.shard or infer.tile_px smaller"
                 )
             wanted = min(wanted, fitting)
-        return max(1, wanted)
+        return max(1, wanted) * self.resources.nodes
 
     def _workers_for(self, units: int, most: int) -> Workers:
         """A worker per unit, at most `most`; those of the step before, if they fit.
@@ -259,7 +282,10 @@ class Crew:
         fitting = workers <= self._size <= most and self._watched >= watched
         if self._workers is None or not fitting:
             self._opened.close()
-            opened = open_workers(self.resources, workers=workers, dashboard=watched)
+            # Where there is one unit, to start a process would take longer than to compute it.
+            there = workers > 1 and self.resources.launcher != "here"
+            opener = open_steps if there else open_workers
+            opened = opener(self.resources, workers=workers, dashboard=watched)
             self._workers = self._opened.enter_context(opened)
             self._size, self._watched = workers, watched
         return self._workers
@@ -277,6 +303,17 @@ class _Task:
             return dict(self.work(blocks))
         (block,) = blocks
         return {block.name: self.work(block)}
+
+
+def _one_by_one(dispatch: Dispatch, groups: Sequence[Sequence[Unit]]) -> list[tuple[Unit]]:
+    """Blocks of groups whose work failed, as that may be for one of them alone.
+
+    Not of those that took their workers with them: each of their blocks could do that again.
+    """
+    if dispatch.full is not None or dispatch.hopeless:
+        return []
+    worked = [n for n, failure in dispatch.failed.items() if failure.error is not None]
+    return [(block,) for n in worked if len(groups[n]) > 1 for block in groups[n]]
 
 
 def _told(step: str, failed: Mapping[str, Failure]) -> str:

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from distributed import Future, KilledWorker
 
-from unet_core.errors import AccessError, BlockError, Hung, UNetCoreError
+from unet_core.errors import AccessError, BlockError, DamageError, Hung, UNetCoreError
 from unet_core.run.cluster import Workers
 from unet_core.run.dealer import Dealer
 
@@ -150,7 +150,7 @@ class Dispatch:
                 self._gone.add(name)  # the scheduler may not know yet
                 for unit in self._dealer.leave(name):
                     self._lost(unit, why)
-            elif now - since > _UNDYING_S:
+            elif now - since > _UNDYING_S + self._workers.notice_s:
                 raise BlockError(
                     "a worker's process outlives SIGKILL: it most likely waits for storage that "
                     "does not answer, and its block cannot be given to another; finished blocks "
@@ -160,9 +160,9 @@ class Dispatch:
         self._addresses = {name: present[name] for name in present if name in able}
         if able:
             self._seen_one = now
-        elif now - self._seen_one > _ABSENCE_S:
+        elif now - self._seen_one > (patience_s := _ABSENCE_S + self._workers.notice_s):
             raise BlockError(
-                f"no worker is left and none came back within {_ABSENCE_S:.0f} s; finished blocks "
+                f"no worker is left and none came back within {patience_s:.0f} s; finished blocks "
                 "are kept: look for what ended the processes and run the same command again"
             )
 
@@ -291,8 +291,9 @@ _KILLED = (
 
 
 def _is_transient(error: BaseException) -> bool:
-    refused = isinstance(error, UNetCoreError) and not isinstance(error, AccessError)
-    return isinstance(error, _TRANSIENT) and not refused
+    if isinstance(error, UNetCoreError):
+        return isinstance(error, AccessError | DamageError)
+    return isinstance(error, _TRANSIENT)
 
 
 def is_full(error: BaseException) -> bool:

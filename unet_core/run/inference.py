@@ -221,7 +221,15 @@ def _read(blocks: Sequence[Block], box: Box, job: Job, tile_px: int) -> _Seen:
     if not parts:
         return _Seen([], np.empty((1, 0, 0, 0), np.uint8), box.start, box, mask)
     read = hull([part.read for part in parts])
-    return _Seen(parts, cache.read_mirrored(read), read.start, box, mask)
+    if writes == [box] or len(writes) > 1 or not all(model.is_local for model in job.models):
+        return _Seen(parts, cache.read_mirrored(read), read.start, box, mask)
+    # One block of many: what the others see besides may be what cannot be read. Tiles keep their
+    # size, so that the block has the same bits.
+    own = hull([part.read for part in job.parts(writes[0], tile_px)]).intersection(read)
+    voxels = cache.read_mirrored(own)
+    seen = np.zeros((len(voxels), *read.shape), voxels.dtype)
+    seen[(..., *own.relative_to(read.start).slices)] = voxels
+    return _Seen(parts, seen, read.start, box, mask)
 
 
 @lru_cache(maxsize=1)

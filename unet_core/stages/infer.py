@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from math import gcd, lcm
 from pathlib import Path
@@ -34,7 +34,7 @@ from unet_core.net.predict import precision_of
 from unet_core.ops.intensity import Method, Normaliser, normaliser
 from unet_core.run.crew import Crew
 from unet_core.run.inference import Job, infer_blocks
-from unet_core.run.inference_plan import Raw, fit, tell
+from unet_core.run.inference_plan import Fit, Raw, fit, tell
 from unet_core.run.tile_choice import fixed_px, with_tiles
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,9 @@ def infer_volume(
         **({} if mask is None else {"mask": content_of(mask)}),
     }
     settings = _settings(job, trained, job.gpus)
-    with building(out, stage="infer", settings=settings, inputs=inputs) as build:
+    with building(
+        out, stage="infer", settings=settings, inputs=inputs, ending=crew.ending
+    ) as build:
         classes = config.stored(job.models[0].classes)
         made = create_array(
             build.store,
@@ -224,26 +226,25 @@ def _compute(
     resources: Resources,
 ) -> None:
     raw = Raw(job.raw_shape, chunk_of(level), level.shape[0], level.dtype.str)
-    todo = [block for block in plan if block.name not in build.done("infer")]
+    done = build.done("infer")
+    todo = [block for block in plan if block.name not in done]
+    fitted = Fit(job, [], ahead=0, need_mb=0, most_workers=None)
     if todo:
-        job = with_tiles(crew, build, job, raw, todo, resources)
-        units = len(job.together(todo))
-        passes = 1 if job.gpus else max(1, resources.threads // units)
-        fitted = fit(replace(job, passes=passes), plan, raw, resources)
-        job, plan = fitted.job, fitted.plan
-        tell(job, plan)
-    else:
-        fitted = None
+        node = resources.of_a_node
+        fitted = fit(with_tiles(crew, build, job, raw, todo, node), todo, raw, node)
+        job = fitted.job
+        tell(job, todo)
     work = partial(infer_blocks, job=job)
     began = time.monotonic()
     crew.run(
         build,
         "infer",
         work,
-        plan,
+        [*(block for block in plan if block.name in done), *fitted.plan],
         together=job.together,
-        need_mb=fitted.need_mb if fitted else 0,
-        ahead=fitted.ahead if fitted else 0,
+        need_mb=fitted.need_mb,
+        most_workers=fitted.most_workers,
+        ahead=fitted.ahead,
         amount=lambda block: job.raw_of(block.write).size,
         on_error=job.config.on_error,
     )
@@ -262,9 +263,9 @@ def _publish(
     voxels = sum(block.write.size for block in plan)
     if failed:
         log.error(
-            "%d block(s) failed and are 0 in %s: %s; mend the cause and run the same command with "
-            "the store's zarr.json removed, and only they are computed",
-            *(len(failed), build.store.name, ", ".join(failed)),
+            "%d block(s) failed and are 0 in %s: %s; mend the cause and run the same command again "
+            "(in the workflow: snakemake --forcerun %s), and only they are computed",
+            *(len(failed), build.store.name, ", ".join(failed), build.store / "zarr.json"),
         )
     size, downsample, model = voxel_size_of(raw), job.config.downsample, job.models[0]
     build.publish(

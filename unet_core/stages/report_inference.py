@@ -12,7 +12,7 @@ def inference_of(results: Path, volume: str, model: str) -> dict[str, Any]:
 
     `part`: sentences on region, mask, level and skipped share, of those that are not as by
     default; `failed`: block and error of each that could not be computed; `marker`: the file that,
-    removed, has them tried again.
+    given to `snakemake --forcerun`, has them tried again.
     """
     store = results / "volumes" / volume / model / "probabilities.ome.zarr"
     unet = attributes_of(store)["unet"]
