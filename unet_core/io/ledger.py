@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -153,8 +154,8 @@ def building(
     Raises
     ------
     StoreError
-        If there is no room for what is written here or within, or another process has taken the
-        store over; what is finished is kept.
+        If there is no room for what is written here or within, or no right to, or another process
+        has taken the store over; what is finished is kept.
     Interrupted
         If it was asked to end while it waited.
     """
@@ -165,6 +166,8 @@ def building(
         ):
             yield build
     except OSError as error:
+        if error.errno in _NO_RIGHT and error.filename is not None:
+            raise StoreError(_told_right(store, error)) from error
         if error.errno not in _NO_ROOM:
             raise
         raise StoreError(
@@ -175,6 +178,21 @@ def building(
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """A full disk, a full quota, a limit on the size of files."""
+
+
+_NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def _told_right(store: Path, error: OSError) -> str:
+    path = Path(error.filename).resolve()
+    there = next((each for each in (path.parent, *path.parents) if each.exists()), Path("/"))
+    found, groups = there.stat(), sorted({os.getegid(), *os.getgroups()})
+    return (
+        f"{store} cannot be written: {error}; {there} is {stat.filemode(found.st_mode)} of user "
+        f"{found.st_uid} and group {found.st_gid}, this process is user {os.geteuid()} of group(s) "
+        f"{', '.join(map(str, groups))}; what is finished is kept: have its owner give the right "
+        "(chmod g+w, umask 002), or write to results of your own"
+    )
 
 
 @contextmanager
