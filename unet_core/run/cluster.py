@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
+from typing import Any
+from typing import Any
 
 import dask
 import psutil
@@ -22,6 +24,8 @@ from distributed import (
 )
 from distributed.client import AllExit
 from distributed.core import Status
+from distributed.scheduler import DEFAULT_EXTENSIONS
+from distributed.spans import SpansSchedulerExtension
 
 from unet_core.config import Resources
 from unet_core.errors import BlockError
@@ -32,7 +36,7 @@ log = logging.getLogger(__name__)
 SLOTS = 3
 """Threads of a worker: one block is read and one written while one is computed."""
 
-_SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
@@ -57,6 +61,9 @@ _SETTINGS = {
 
 class Workers:
     """The workers there are, by names that are never used again, and their processes."""
+
+    notice_s = 0.0
+    """Until it is known here that a process elsewhere has ended, or that none comes any more."""
 
     def __init__(self, client: Client, scheduler: Scheduler, *, here: bool) -> None:
         self.client = client
@@ -119,6 +126,23 @@ class _EndsWithDriver(WorkerPlugin):  # type: ignore[misc]
 _PR_SET_PDEATHSIG = 1
 
 
+class _Spans(SpansSchedulerExtension):  # type: ignore[misc]
+    """Keeps no note of every task that ever was: 3 MB for 10^4 blocks."""
+
+    def observe_tasks(self, tss: Any, code: Any, span_metadata: Any) -> Any:
+        return super().observe_tasks(tss, code, {})
+
+
+_EXTENSIONS = {**DEFAULT_EXTENSIONS, "spans": _Spans}
+
+
+def keep_quiet() -> None:
+    """Of dask's own messages, keep what nobody else tells."""
+    for name in ("distributed", "distributed.client", "tornado", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(_is_news)
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     """Not what dask leaves behind where a worker dies between its result and the fetching of it."""
     return record.exc_info is None or not isinstance(record.exc_info[1], AllExit)
@@ -152,11 +176,9 @@ def open_workers(
     to every user of the machine. So is the dashboard, which shows names of blocks and takes no
     orders.
     """
-    for name in ("distributed", "distributed.client", "tornado", "tornado.application"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").addFilter(_is_news)
+    keep_quiet()
     environment = [_environment(resources, workers, number) for number in range(workers)]
-    with dask.config.set(_SETTINGS), ExitStack() as here:
+    with dask.config.set(SETTINGS), ExitStack() as here:
         if workers == 1:
             here.enter_context(_environ(environment[0]))
             cluster = LocalCluster(
@@ -165,12 +187,12 @@ def open_workers(
                 threads_per_worker=SLOTS,
                 memory_limit=0,
                 dashboard_address=_LOOPBACK["dashboard_address"],
-                scheduler_kwargs={"dashboard": dashboard},
+                scheduler_kwargs={"dashboard": dashboard, "extensions": _EXTENSIONS},
                 silence_logs=logging.CRITICAL,
             )
         else:
             try:
-                with _unseen_signals():
+                with unseen_signals():
                     cluster = _processes(resources, environment, dashboard)
             except RuntimeError as error:
                 raise BlockError(
@@ -232,12 +254,15 @@ def _processes(
         workers=spec,
         silence_logs=logging.CRITICAL,
         security=between["security"],
-        scheduler={"cls": Scheduler, "options": {**_LOOPBACK, "dashboard": dashboard, **between}},
+        scheduler={
+            "cls": Scheduler,
+            "options": {**_LOOPBACK, "dashboard": dashboard, "extensions": _EXTENSIONS, **between},
+        },
     )
 
 
 @contextmanager
-def _unseen_signals() -> Iterator[None]:
+def unseen_signals() -> Iterator[None]:
     """Threads and processes begun within, and those that they begin, see no signal of `ENDS`.
 
     A scheduler that ends the job's whole process group, or Ctrl-C, must not take the blocks with

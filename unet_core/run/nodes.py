@@ -1,0 +1,323 @@
+"""The dask cluster of one job on several nodes: each worker is a step of the Slurm job.
+
+The scheduler runs in this process, the driver. One `srun` for each worker is watched by a thread,
+and started again where it ends: what goes wrong with one worker is no other's business, and who
+comes late is used from then on.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import dask
+import psutil
+from distributed import Client, Scheduler, Security, SpecCluster
+from distributed.core import Status
+
+from unet_core.config import Resources
+from unet_core.errors import BlockError, PlanError
+from unet_core.run.cluster import SETTINGS, Workers, keep_quiet, unseen_signals
+from unet_core.run.worker import CREDENTIALS, credentials
+
+log = logging.getLogger(__name__)
+
+_FIRST_S = 600.0
+"""Without any worker for so long, none is coming."""
+
+_OTHERS_S = 5.0
+"""After the first one; who comes later joins the others at work."""
+
+_STARTS, _SOON_S = 5, 10.0
+"""A worker that ends so soon so many times in a row is not started again."""
+
+_LEAVES_S, _ENDS_S = 5.0, 60.0
+"""For the steps to end when told to; for Slurm to end them."""
+
+
+class StepWorkers(Workers):
+    """Workers that are steps of this Slurm job."""
+
+    # SlurmdTimeout is 300 s by default, and a node's steps are given another minute.
+    notice_s = 600.0
+
+    def __init__(self, client: Client, cluster: SpecCluster, steps: "Steps") -> None:
+        super().__init__(client, cluster.scheduler, here=False)
+        self._loop, self._steps = cluster.loop, steps
+        self._named: dict[str, str] = {}
+        self._used: dict[str, float] = {}
+
+    def present(self) -> dict[str, str]:
+        """Addresses of the workers that the scheduler knows now and whose step runs.
+
+        Raises
+        ------
+        BlockError
+            If there is none, and none is started any more.
+        """
+        found = {}
+        for worker in list(self._scheduler.workers.values()):
+            name, step = worker.server_id, str(worker.name)
+            self._named[name] = step
+            self._used[name] = float(worker.metrics.get("cpu_s", 0.0))
+            if worker.status == Status.running and not self._steps.has_ended(step):
+                found[name] = worker.address
+        if not found and self._steps.hopeless:
+            raise BlockError(
+                "no worker is left, as all ended right after their start; what srun and the "
+                "workers say is above; finished blocks are kept: run the same command again"
+            )
+        return found
+
+    def kill(self, name: str) -> None:
+        """Have Slurm send SIGKILL to a worker's step; another is started.
+
+        One whose step has ended as far as Slurm can tell, as its node does not answer, is told to
+        end itself.
+        """
+        if (step := self._named.get(name)) is None:
+            return
+        self._steps.kill(step)
+        for worker in list(self._scheduler.workers.values()):
+            if worker.server_id == name:
+                self._loop.add_callback(self._scheduler.close_worker, worker.address)
+
+    def is_gone(self, name: str) -> bool:
+        """Has the step of a worker ended, and is it not connected any more?
+
+        Slurm ends the steps of a node that is down; a worker ends where it loses the connection.
+        """
+        connected = any(w.server_id == name for w in list(self._scheduler.workers.values()))
+        return not connected and self._steps.has_ended(self._named.get(name, ""))
+
+    def cpu_s(self, name: str) -> float:
+        """Seconds of CPU that a worker has used, as it told last."""
+        return self._used.get(name, 0.0)
+
+
+class Steps:
+    """One supervised `srun` for each of `count` workers; ends them all as a context manager."""
+
+    def __init__(self, command: Sequence[str], environment: dict[str, str], count: int) -> None:
+        self._command, self._environment = list(command), environment
+        self._clients: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._watchers = [
+            threading.Thread(target=self._watch, args=[slot], name=f"step {slot}", daemon=True)
+            for slot in range(count)
+        ]
+
+    def __enter__(self) -> "Steps":
+        for watcher in self._watchers:
+            watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all steps; those whose workers were told to end are given a moment."""
+        self.start_none()
+        clients = list(self._clients.values())
+        for patience_s, end in ((_LEAVES_S, subprocess.Popen.terminate), (_ENDS_S, _kill)):
+            _wait(clients, patience_s)
+            for client in clients:
+                if client.poll() is None:
+                    end(client)
+        for watcher in self._watchers:
+            watcher.join()
+
+    def start_none(self) -> None:
+        """From now on, a step that ends is not replaced."""
+        with self._lock:
+            self._stop.set()
+
+    @property
+    def hopeless(self) -> bool:
+        """Is no step left, nor started again?"""
+        return not any(watcher.is_alive() for watcher in self._watchers)
+
+    def has_ended(self, name: str) -> bool:
+        """Has the `srun` of this worker ended?"""
+        client = self._clients.get(name.split("@")[0])
+        return client is None or client.poll() is not None
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to a step; `name` is that of its worker, `slot.start@job.step`."""
+        client = self._clients.get(name.split("@")[0])
+        if client is None or client.poll() is not None:
+            return
+        command = ["scancel", "--signal=KILL", name.split("@")[-1]]
+        # In a thread, as Slurm may take its time to answer.
+        threading.Thread(target=_tell, args=[command], daemon=True).start()
+
+    def _watch(self, slot: int) -> None:
+        """Keep one worker running."""
+        start = soon = 0
+        while soon < _STARTS:
+            began, name = time.monotonic(), f"{slot}.{start}"
+            with self._lock:
+                if self._stop.is_set():
+                    return
+                client = self._clients[name] = subprocess.Popen(
+                    [*self._command, name],
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,  # what ends the driver's group is for the driver
+                )
+            status = client.wait()
+            if self._stop.is_set():
+                return
+            soon = soon + 1 if time.monotonic() - began < _SOON_S else 0
+            log.warning("worker %s: its step ended (srun: %d)", name, status)
+            self._stop.wait(soon)
+            start += 1
+        log.error("worker %d ended %d times right after its start; it is left out", slot, _STARTS)
+
+
+@contextmanager
+def open_steps(resources: Resources, *, workers: int, dashboard: bool = True) -> Iterator[Workers]:
+    """Start `workers` as steps of the Slurm job that this process is part of, over all its nodes.
+
+    The scheduler listens on the cluster's network, of `resources.interface` or this node's name,
+    and no other; each worker on its node's address there. All is encrypted, and both sides show a
+    certificate made for this job, which the workers get in their environment. The dashboard is on
+    the loopback interface of this node.
+
+    Raises
+    ------
+    PlanError
+        If this is no Slurm job, or the address of this node is not known.
+    BlockError
+        If no worker comes.
+    """
+    if shutil.which("srun") is None or "SLURM_JOB_ID" not in os.environ:
+        raise PlanError(
+            "--launcher srun starts workers as steps of a Slurm job, and this is none (no srun, or "
+            "SLURM_JOB_ID is not set); submit it with sbatch, or use --launcher here"
+        )
+    keep_quiet()
+    security, host = Security.temporary(), address_of(resources.interface)
+    environment = _environment(resources, workers) | {CREDENTIALS: credentials(security)}
+    with dask.config.set(SETTINGS), ExitStack() as opened:
+        with unseen_signals():
+            cluster = opened.enter_context(_cluster(host, security, dashboard=dashboard))
+        client = opened.enter_context(Client(cluster))
+        if dashboard:
+            _tell_dashboard(cluster)
+        command = srun_command(resources, workers, cluster.scheduler_address)
+        steps = opened.enter_context(Steps(command, environment, workers))
+        opened.callback(_dismiss, cluster, steps)
+        found = StepWorkers(client, cluster, steps)
+        _await(found, steps, workers)
+        log.info("%d of %d workers on %d nodes", len(found.present()), workers, resources.nodes)
+        yield found
+
+
+def srun_command(resources: Resources, workers: int, scheduler: str) -> list[str]:
+    """What starts one of `workers`, but for its name: an equal share of a node."""
+    each = -(-workers // resources.nodes)
+    share_mb = (resources.of_a_node.memory_mb or 0) // each
+    return [
+        *("srun", "--nodes=1", "--ntasks=1", "--exact", "--mpi=none", "--input=none"),
+        *(f"--cpus-per-task={max(1, resources.threads // each)}", f"--mem={share_mb}"),
+        *(["--gpus=1"] if resources.gpus else []),
+        *(sys.executable, "-m", "unet_core.run.worker"),
+        *("--memory-mb", str(share_mb), scheduler),
+    ]
+
+
+def address_of(interface: str | None) -> str:
+    """IPv4 address of this node on a network; None: that of its name.
+
+    Raises
+    ------
+    PlanError
+        If there is none.
+    """
+    name = socket.gethostname()
+    try:
+        if interface is None:
+            return socket.gethostbyname(name)
+        found = psutil.net_if_addrs()[interface]
+        return next(str(each.address) for each in found if each.family == socket.AF_INET)
+    except (OSError, KeyError, StopIteration):
+        there = ", ".join(psutil.net_if_addrs())
+        raise PlanError(
+            f"no IPv4 address of {interface or name} is known on {name}, where workers of other "
+            f"nodes could reach this one; set --interface to one of: {there}"
+        ) from None
+
+
+def _cluster(host: str, security: Security, *, dashboard: bool) -> SpecCluster:
+    between = {"security": security, "protocol": "tls://"}
+    at = {"host": host, "dashboard_address": "127.0.0.1:0", "dashboard": dashboard}
+    return SpecCluster(
+        workers={},
+        silence_logs=logging.CRITICAL,
+        security=security,
+        scheduler={"cls": Scheduler, "options": {**at, **between}},
+    )
+
+
+def _tell_dashboard(cluster: SpecCluster) -> None:
+    port, node = cluster.scheduler_info["services"].get("dashboard"), socket.gethostname()
+    log.info(
+        "dashboard at http://127.0.0.1:%s/status on %s; from elsewhere: ssh -L %s:127.0.0.1:%s %s",
+        *(port, node, port, port, node),
+    )
+
+
+def _environment(resources: Resources, workers: int) -> dict[str, str]:
+    """Of the steps: what srun is told by arguments must not be told otherwise by the job."""
+    threads = str(max(1, resources.threads // -(-workers // resources.nodes)))
+    told = {n: v for n, v in os.environ.items() if not n.startswith("SLURM_") or n in _OF_JOB}
+    return {
+        **told,
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads),
+        **{name: str(v) for name, v in SETTINGS["distributed.nanny.pre-spawn-environ"].items()},
+    }
+
+
+_OF_JOB = {"SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CONF", "SLURM_CLUSTERS"}
+
+
+def _await(found: StepWorkers, steps: Steps, workers: int) -> None:
+    """Return when all are there, or the first one for a while."""
+    began, first = time.monotonic(), None
+    while (there := len(found.present())) < workers:
+        now = time.monotonic()
+        first = first or (now if there else None)
+        if first and now - first > _OTHERS_S:
+            return
+        if first is None and now - began > _FIRST_S:
+            raise BlockError(
+                f"no worker came within {_FIRST_S:.0f} s; what srun and the workers say is above"
+            )
+        time.sleep(0.05)
+
+
+def _dismiss(cluster: SpecCluster, steps: Steps) -> None:
+    """Tell all workers to end; they have nothing under way."""
+    steps.start_none()
+    for worker in list(cluster.scheduler.workers.values()):
+        cluster.loop.add_callback(cluster.scheduler.close_worker, worker.address)
+
+
+def _wait(clients: Sequence["subprocess.Popen[bytes]"], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while any(client.poll() is None for client in clients) and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def _kill(client: "subprocess.Popen[bytes]") -> None:
+    client.kill()
+
+
+def _tell(command: Sequence[str]) -> None:
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        log.warning("%s: %s", " ".join(command), run.stderr.strip())
