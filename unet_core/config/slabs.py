@@ -1,0 +1,34 @@
+"""Into how many parts a volume is cut that jobs of their own compute."""
+
+from collections.abc import Sequence
+from math import prod
+
+from unet_core.config.base import Zyx
+
+MOST_SLABS = 4000
+"""Of one volume: Snakemake plans some thousand jobs in minutes, and clusters take no more."""
+
+LEAST_VOXELS = 2**33
+"""Of a slab, where the volume has as many: minutes of a GPU, so that a job's start counts little."""
+
+
+def default_slab(shape: Sequence[int], shard: Sequence[int]) -> Zyx:
+    """Voxels (z, y, x) of a slab: whole shards of the store that is written.
+
+    Doubled along its shortest edge until it holds LEAST_VOXELS and the volume has at most
+    MOST_SLABS of it; it depends on the volume and its shards alone.
+    """
+    slab = list(shard)
+    while prod(slab) < LEAST_VOXELS or slabs(shape, slab) > MOST_SLABS:
+        open_axes = [axis for axis in range(3) if slab[axis] < shape[axis]]
+        if not open_axes:
+            break
+        axis = min(open_axes, key=lambda axis: (slab[axis], axis))
+        slab[axis] *= 2
+    z, y, x = (min(size, -(-n // s) * s) for size, n, s in zip(slab, shape, shard, strict=True))
+    return z, y, x
+
+
+def slabs(shape: Sequence[int], slab: Sequence[int]) -> int:
+    """Parts of at most `slab` voxels that hold `shape`."""
+    return prod(-(-n // size) for n, size in zip(shape, slab, strict=True))
