@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.run.test_inference import job_of, noise, plan_of
+from tests.run.jobs import job_of, plan_of
+from tests.stages.test_infer import noise
 from unet_core.config import Resources
 from unet_core.io.ledger import building
 from unet_core.run import tile_choice

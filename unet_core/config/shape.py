@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from unet_core.config.model import UNetConfig
+from unet_core.config.model import InferConfig, UNetConfig
 
 
 @dataclass(frozen=True)
@@ -148,19 +148,55 @@ that do not fit what comes next. Measured: 0.9 to 1.58 for six networks (2-D, 3-
 both number types)."""
 
 
-def pass_mb(model: UNetConfig, sizes: Sequence[int], *, bytes_per_value: int) -> float:
+def pass_mb(
+    model: UNetConfig, sizes: Sequence[int], *, bytes_per_value: int, averaged: bool = False
+) -> float:
     """Most memory (MB) that one pass over an input of `sizes` takes.
 
     The input in float32 and as the network sees it, and the maps of the finest level, or the last
-    of them with logits, probabilities and their copies.
+    of them with logits, probabilities and their copies; `averaged` over symmetries also the sum of
+    those before.
     """
     valid = replace(model, padding="valid")
     maps = activation_mb(valid, sizes, bytes_per_value=bytes_per_value)
-    copies = 1 + (bytes_per_value == 2 or model.inputs > 1) + (model.sections > 1)
-    inputs = model.inputs * prod(sizes) * (4 + bytes_per_value * (copies - 1)) / 1e6
-    yielded = prod(valid.output_size(size) for size in sizes) / 1e6
+    copied = bytes_per_value == 2 or model.inputs > 1 or averaged
+    copies = copied + (model.sections > 1)
+    inputs = model.inputs * prod(sizes) * (4 + bytes_per_value * copies) / 1e6
+    yielded = yielded_voxels(model, sizes) / 1e6
     last = yielded * (bytes_per_value * (model.width + model.classes) + 3 * 4 * model.classes)
-    return inputs + max(maps, last)
+    return inputs + max(maps, last) + averaged * 4 * model.classes * yielded
+
+
+def yielded_voxels(model: UNetConfig, sizes: Sequence[int]) -> int:
+    """Voxels that one pass over an input of `sizes` yields, run without padding."""
+    valid = replace(model, padding="valid")
+    return prod(valid.output_size(size) for size in sizes)
+
+
+def part_mb(
+    models: Sequence[UNetConfig],
+    reads: Sequence[Sequence[int]],
+    config: InferConfig,
+    *,
+    bytes_per_value: int,
+) -> float:
+    """Most memory (MB) that a CPU takes to compute one part of a volume with some networks.
+
+    `reads`: voxels (z, y, x) that each of them sees. Besides a pass that are the float32 results
+    of the sections before it, and the sum of those of the networks before it.
+    """
+    most, total = 0.0, 0.0
+    for model, read in zip(models, reads, strict=True):
+        sizes = read[3 - model.dimensions :]
+        one = pass_mb(
+            model, sizes, bytes_per_value=bytes_per_value, averaged=config.averaging != "none"
+        )
+        sections = 1 if model.dimensions == 3 else read[0] - model.sections + 1
+        section = 4 * len(config.stored(model.classes)) * yielded_voxels(model, sizes) / 1e6
+        # The last pass; then all sections are joined, and what is stored is made of a copy.
+        most = max(most, total + (sections - 1) * section + one, total + 2 * sections * section)
+        total = total or sections * section
+    return most
 
 
 def weights_mb(model: UNetConfig) -> float:

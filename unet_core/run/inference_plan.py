@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from unet_core.config import Resources
-from unet_core.config.shape import KEPT, pass_mb, waste, weights_mb
+from unet_core.config.shape import KEPT, part_mb, waste, weights_mb
 from unet_core.config.work_net import GPU_PROCESS_MB, NET_MB
 from unet_core.errors import PlanError
 from unet_core.geometry import Block, Box, Zyx, fine, hull
@@ -191,11 +191,8 @@ def largest_unit(job: Job) -> tuple[list[Part], Box]:
 def network_mb(job: Job, parts: Sequence[Part]) -> float:
     """Memory (MB) of the networks on a CPU, and of the passes that are made at a time."""
     width = 2 if precision_of(job.config, job.gpus) == "bfloat16" else 4
-    most = 0.0
-    for number, model in enumerate(job.models):
-        shapes = {part.tiles[number].read.shape for part in parts}
-        reads = [shape[3 - model.dimensions :] for shape in shapes]
-        most = max(most, *(pass_mb(model, read, bytes_per_value=width) for read in reads))
+    reads = {tuple(tile.read.shape for tile in part.tiles) for part in parts}
+    most = max(part_mb(job.models, read, job.config, bytes_per_value=width) for read in reads)
     kept = KEPT if job.keeps_memory else 1.0
     return min(job.passes, len(parts)) * most * kept + sum(map(weights_mb, job.models))
 

@@ -1,0 +1,116 @@
+"""Memory of inference: tiles that a GPU does not hold, and what a process takes."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.run.jobs import fresh, job_of, limited, plan_of, result_of
+from tests.stages.test_infer import MODEL, checkpoint_file, noise, raw_store, statistics_of
+from unet_core.errors import PlanError
+from unet_core.net import engine, predict
+from unet_core.net.engine import engine_of
+from unet_core.run.inference import infer_blocks
+
+__all__ = ["fresh"]
+
+
+def test_tiles_too_large_for_the_gpu_are_halved_remembered_and_give_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = noise((1, 2, 16, 500))
+    expected = result_of(job_of(tmp_path / "a", values, shard=(1, 16, 504), tile_px=512))
+    engine_of.cache_clear()
+    given = limited(monkeypatch, 300 * 300)
+    job = job_of(tmp_path / "b", values, shard=(1, 16, 504), tile_px=512)
+    assert np.array_equal(result_of(job), expected)
+    assert sum(voxels > 300 * 300 for voxels in given) == 1
+    assert any("does not hold tiles of 512 px; going on with 256" in m for m in caplog.messages)
+
+
+@pytest.mark.parametrize("where", ["_intensities", "_softmax", "quantised"])
+def test_a_gpu_may_run_out_of_memory_anywhere(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = noise((1, 1, 16, 500))
+    expected = result_of(job_of(tmp_path / "a", values, shard=(1, 16, 504), tile_px=512))
+    engine_of.cache_clear()
+    owner: Any = engine if where == "quantised" else predict.Predictor
+    function = getattr(owner, where)
+
+    def checked(*given: Any) -> Any:
+        if max(x.shape[-1] for x in given if isinstance(x, torch.Tensor)) > 400:
+            raise torch.OutOfMemoryError("as a GPU would")
+        return function(*given)
+
+    monkeypatch.setattr(owner, where, checked)
+    job = job_of(tmp_path / "b", values, shard=(1, 16, 504), tile_px=512)
+    assert np.array_equal(result_of(job), expected)
+    assert any("going on with 256" in message for message in caplog.messages)
+
+
+def test_where_a_network_sees_its_tiles_mean_no_smaller_one_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(monkeypatch, 300 * 300)
+    model = replace(MODEL, norm="instance")
+    job = job_of(tmp_path, noise((1, 1, 16, 500)), shard=(1, 16, 504), tile_px=512, model=model)
+    with pytest.raises(PlanError, match="tile_px"):
+        infer_blocks(plan_of(job), job=job)
+
+
+def test_where_no_tile_fits_the_gpu_the_numbers_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "free_mb", lambda device: None)
+    limited(monkeypatch, 1000)
+    job = job_of(tmp_path, noise((1, 1, 16, 40)), shard=(1, 16, 40), tile_px=512)
+    with pytest.raises(PlanError, match=r"seen with \d+ x \d+ voxels, needs about \d+ MB.*tile_px"):
+        infer_blocks(plan_of(job), job=job)
+
+
+RUN = """
+import sys
+from pathlib import Path
+from unet_core.config import InferConfig, Resources
+from unet_core.stages.infer import infer_probabilities
+
+folder, given = Path(sys.argv[1]), int(sys.argv[2])
+infer_probabilities(
+    InferConfig(tile_px=128, precision="float32"),
+    raw=folder / "raw.ome.zarr",
+    checkpoint=folder / "best.pt",
+    out=folder / "out.ome.zarr",
+    resources=Resources(memory_mb=given),
+)
+with open("/proc/self/status") as lines:
+    print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_volume_and_stays_below_what_was_given(
+    tmp_path: Path,
+) -> None:
+    given, peaks = 900, []
+    for sections in (32, 512):  # of 16 blocks and of 256; as float32 the larger is 134 MB
+        folder = tmp_path / str(sections)
+        folder.mkdir()
+        values = np.tile(noise((1, 8, 256, 256)), (1, sections // 8, 1, 1))
+        known = statistics_of(values[:, :8])
+        raw_store(folder / "raw.ome.zarr", values, (8, 128, 128), known, chunk=(4, 64, 64))
+        checkpoint_file(folder / "best.pt")
+        run = subprocess.run(
+            [sys.executable, "-c", RUN, folder, str(given)],
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+        )
+        peaks.append(int(run.stdout) * 1024 / 1e6)
+    assert peaks[1] < peaks[0] + 20
+    assert max(peaks) < given
