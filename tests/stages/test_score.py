@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,107 +8,13 @@ from scipy import ndimage
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 import unet_core.stages.score as stage
-from tests.stages.stores import mask_store, told_of
+from tests.stages.scored import SECTION, VOLUME, Made, calibration_file, write_store
+from tests.stages.stores import told_of
 from unet_core.config import ObjectsConfig, Resources, ScoreConfig
 from unet_core.errors import BlockError, ConfigError, StoreError
 from unet_core.geometry import IGNORED_ID, Block
-from unet_core.io.arrays import create_array
-from unet_core.io.calibration import FORMAT
-from unet_core.io.ledger import building
-from unet_core.io.ngff import content_of, multiscale
 from unet_core.metrics.scores import summed
 from unet_core.run.crew import Done
-from unet_core.stages.score import score_volume
-
-ONE = Resources(threads=1)
-SECTION, VOLUME = ObjectsConfig(), ObjectsConfig(scope="volume")
-FEW = ScoreConfig(thresholds=3, iou_thresholds=(0.5, 0.75))
-
-
-def write_store(
-    store: Path,
-    data: np.ndarray,
-    *,
-    chunk: tuple[int, int, int] = (3, 16, 16),
-    **unet: Any,
-) -> Path:
-    with building(store, stage="convert", settings={}, inputs={"name": store.stem}) as build:
-        cut: dict[str, Any] = {"chunk": chunk, "shard": chunk}
-        create_array(store, "0", shape=data.shape, dtype=data.dtype, **cut)[...] = data
-        build.tick("level 0", "all", digest=str(hash(data.tobytes())), note=None)
-        build.publish(unet=unet)
-    return store
-
-
-class Made:
-    """Three stores of one small volume of blobs, and what is in them."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        sections: int = 5,
-        kind: str = "instances",
-        dtype: str = "uint8",
-        chunk: tuple[int, int, int] = (3, 16, 16),
-    ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        rng = np.random.default_rng(5)
-        smooth = ndimage.gaussian_filter(rng.normal(size=(5, 33, 41)), (0.5, 2, 2))[:sections]
-        noisy = smooth + 0.1 * ndimage.gaussian_filter(rng.normal(size=(5, 33, 41)), 1)[:sections]
-        probability = np.clip(0.5 + 4 * noisy, 0, 1)
-        inside = smooth > 0
-        self.truth = ndimage.label(inside)[0].astype(np.uint32)
-        if kind == "semantic":
-            self.truth = inside.astype(np.uint32)
-        self.truth[:, :2] = IGNORED_ID
-        self.labels = np.zeros(inside.shape, np.uint64)
-        for z, section in enumerate(probability > 0.5):
-            labels = ndimage.label(section)[0].astype(np.int64)
-            self.labels[z] = np.where(labels > 0, labels + 2**40 * z, 0)
-        self.stored = probability[None].astype(np.float16)
-        if dtype == "uint8":
-            self.stored = np.round(255 * probability[None]).astype(np.uint8)
-        self.paths = {
-            "truth": write_store(folder / "truth", self.truth, chunk=chunk, truth={"kind": kind}),
-            "labels": write_store(folder / "labels", self.labels, chunk=chunk),
-            "probabilities": write_store(
-                folder / "probabilities", self.stored, chunk=chunk, **told_of(self.stored)
-            ),
-        }
-        self.out = folder / "scores.json"
-        self.mask: Path | None = None
-
-    def score(
-        self,
-        config: ScoreConfig = FEW,
-        objects: ObjectsConfig = SECTION,
-        calibration: Path | None = None,
-        resources: Resources = ONE,
-    ) -> dict[str, Any]:
-        score_volume(
-            config,
-            objects=objects,
-            calibration=calibration,
-            mask=self.mask,
-            out=self.out,
-            resources=resources,
-            **self.paths,
-        )
-        scores: dict[str, Any] = json.loads(self.out.read_text())
-        return scores
-
-
-def calibration_file(folder: Path, *, method: str = "threshold", threshold: Any = None) -> Path:
-    path = folder / "calibration.json"
-    tried = threshold is not None
-    content = {
-        "format": FORMAT,
-        "best": {"method": method, "value": 0.9},
-        "best_threshold": {"method": "threshold", "threshold": threshold} if tried else None,
-    }
-    path.write_text(json.dumps(content))
-    return path
 
 
 @pytest.mark.parametrize("objects", [SECTION, VOLUME])
@@ -304,79 +209,3 @@ def test_stores_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     made.paths["truth"] = made.paths["probabilities"]
     with pytest.raises(StoreError, match="no truth store"):
         made.score()
-
-
-def test_a_class_beyond_the_network_is_refused(tmp_path: Path) -> None:
-    made = Made(tmp_path, kind="semantic")
-    made.paths["truth"] = write_store(
-        tmp_path / "many", np.full_like(made.truth, 5), truth={"kind": "semantic"}
-    )
-    with pytest.raises(BlockError, match="class 5"):
-        made.score()
-
-
-@pytest.mark.parametrize("objects", [SECTION, VOLUME])
-def test_voxels_that_were_not_computed_count_as_ignored_ones_do(
-    tmp_path: Path, objects: ObjectsConfig
-) -> None:
-    made, ignored = Made(tmp_path / "made"), Made(tmp_path / "ignored")
-    inside = np.ones(made.truth.shape, np.uint8)
-    inside[:, 8:, 20:30] = 0
-    known = inside.astype(bool)
-    known[:, 30:] = known[0] = False  # outside of the region
-    made.mask = mask_store(tmp_path / "mask", inside)
-    made.paths["probabilities"] = write_store(
-        tmp_path / "part", made.stored,
-        **told_of(made.stored, region=[[1, 5], [0, 30], [0, 41]], mask=content_of(made.mask)),
-    )  # fmt: skip
-    truth = np.where(known, made.truth, np.uint32(IGNORED_ID))
-    ignored.paths["truth"] = write_store(tmp_path / "t", truth, truth={"kind": "instances"})
-    found, expected = made.score(objects=objects), ignored.score(objects=objects)
-    assert found["counts"] == expected["counts"]
-    assert (
-        found["counts"]["voxels"]["ignored"]
-        > Made(tmp_path / "w").score()["counts"]["voxels"]["ignored"]
-    )
-    made.mask = None
-    with pytest.raises(StoreError, match="--mask"):
-        made.score()
-
-
-def test_a_coarser_level_is_scored_against_that_level_of_the_truth(tmp_path: Path) -> None:
-    coarse, fine = Made(tmp_path / "coarse"), Made(tmp_path / "fine")
-    level = fine.truth[:, ::2, ::2]
-    store = tmp_path / "levels"
-    with building(store, stage="convert", settings={}, inputs={}) as build:
-        for name, data in {"0": fine.truth, "1": level}.items():
-            cut: dict[str, Any] = {"chunk": (1, 16, 16), "shard": (1, 16, 16), "dtype": data.dtype}
-            create_array(store, name, shape=data.shape, **cut)[...] = data
-        factors = [(1, 1, 1), (1, 2, 2)]
-        ome = multiscale("t", axes="zyx", voxel_size_nm=(50, 4, 4), factors=factors)
-        build.publish(ome=ome, unet={"truth": {"kind": "instances"}})
-    stored, labels = fine.stored[:, :, ::2, ::2], fine.labels[:, ::2, ::2]
-    parts = {"labels": write_store(tmp_path / "l", labels), "truth": store}
-    told = told_of(stored, downsample=[1, 2, 2])
-    coarse.paths = parts | {"probabilities": write_store(tmp_path / "p", stored, **told)}
-    fine.paths = parts | {"truth": write_store(tmp_path / "t", level, truth={"kind": "instances"})}
-    fine.paths["probabilities"] = write_store(tmp_path / "q", stored, **told_of(stored))
-    assert coarse.score()["counts"] == fine.score()["counts"]
-    told["downsample"] = [2, 2, 2]
-    coarse.paths["probabilities"] = write_store(tmp_path / "r", stored, **told)
-    with pytest.raises(
-        StoreError, match=r"no level .* \[2, 2, 2\].*one of \[1, 1, 1\], \[1, 2, 2\]"
-    ):
-        coarse.score()
-
-
-def test_classes_are_scored_only_where_all_of_them_are_stored(tmp_path: Path) -> None:
-    made = Made(tmp_path, kind="semantic")
-    expected = made.score()
-    both = np.concatenate([255 - made.stored, made.stored])
-    told = {"classes": 2, "channels": ["class 0", "class 1"]}
-    made.paths["probabilities"] = write_store(tmp_path / "both", both, **told)
-    assert made.score()["classes"] == expected["classes"]
-    told = {"classes": 3, "channels": ["class 1"]}
-    made.paths["probabilities"] = write_store(tmp_path / "one", made.stored, **told)
-    found = made.score()
-    assert found["classes"] is None
-    assert found["foreground"] == expected["foreground"]
