@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from shlex import quote
 
@@ -98,6 +99,26 @@ def asks(kind, stage, volumes=None):
         return found * attempt
 
     return amount
+
+
+@cache
+def blocks_of(name):
+    """Blocks of a volume, or None where nothing tells; once, as groups must not change in a run."""
+    try:
+        return files.extent(asked, asked.volumes[name]).blocks
+    except FileNotFoundError:
+        return None
+
+
+def threads_up_to(most):
+    """One for each block of the volume, at most so many."""
+    return lambda wildcards: min(most, blocks_of(wildcards.volume) or most)
+
+
+def if_small(group):
+    """`group` for volumes of one block: `group-components` of a profile says how many of these
+    share a job of the cluster, which would take longer to start than to run."""
+    return lambda wildcards: group if blocks_of(wildcards.volume) == 1 else None
 
 
 UNKNOWN = {"memory_mb": 8000, "minutes": 120}

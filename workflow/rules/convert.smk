@@ -9,7 +9,9 @@ rule convert:
         "<logs>/convert/{volume}.{image}.log",
     benchmark:
         "<benchmarks>/convert/{volume}.{image}.tsv"
-    threads: 4
+    group:
+        if_small("prepare")
+    threads: threads_up_to(4)
     resources:
         mem_mb=memory_of("convert"),
         runtime=minutes_of("convert"),

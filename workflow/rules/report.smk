@@ -17,6 +17,8 @@ rule montage:
         "<logs>/montage/{volume}.{model}.log",
     benchmark:
         "<benchmarks>/montage/{volume}.{model}.tsv"
+    group:
+        if_small("finish")
     threads: 1
     resources:
         mem_mb=memory_of("montage", []),

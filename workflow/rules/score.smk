@@ -12,7 +12,9 @@ rule score:
         "<logs>/score/{volume}.{model}.log",
     benchmark:
         "<benchmarks>/score/{volume}.{model}.tsv"
-    threads: 8
+    group:
+        if_small("finish")
+    threads: threads_up_to(8)
     resources:
         mem_mb=memory_of("score"),
         runtime=minutes_of("score"),

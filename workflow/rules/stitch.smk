@@ -10,7 +10,9 @@ rule stitch:
         "<logs>/stitch/{volume}.{model}.log",
     benchmark:
         "<benchmarks>/stitch/{volume}.{model}.tsv"
-    threads: 8
+    group:
+        if_small("finish")
+    threads: threads_up_to(8)
     resources:
         mem_mb=memory_of("stitch"),
         runtime=minutes_of("stitch"),

@@ -8,7 +8,9 @@ rule weights:
         "<logs>/weights/{volume}.log",
     benchmark:
         "<benchmarks>/weights/{volume}.tsv"
-    threads: 8
+    group:
+        if_small("prepare")
+    threads: threads_up_to(8)
     resources:
         mem_mb=memory_of("weights"),
         runtime=minutes_of("weights"),
