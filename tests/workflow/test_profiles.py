@@ -1,10 +1,13 @@
 """The profiles: all plan the workflow; those of queues run jobs on stand-ins of their commands."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +104,39 @@ def test_jobs_run_in_the_queue_and_what_was_killed_is_submitted_again_with_more(
         assert {pod["activeDeadlineSeconds"] for pod in pods} == {600}
 
 
+@pytest.mark.parametrize("profile", ["kubernetes", "pbs"])
+def test_an_interrupted_run_takes_its_jobs_out_of_the_queue(
+    profile: str, queue: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "Snakefile").write_text(
+        'rule slow:\n    output: "never"\n    threads: 1\n    resources: mem_mb=1000, runtime=10\n'
+        '    shell: "echo $$ > started; sleep 300; touch {output}"\n'
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--profile", f"profiles/{profile}"],
+        cwd=tmp_path,
+        env=queue,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        job = int(wait_for(lambda: (tmp_path / "started").read_text()))
+    finally:
+        run.send_signal(signal.SIGINT)
+        run.wait(timeout=60)
+    assert wait_for(lambda: not Path(f"/proc/{job}").exists())
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    """The first answer that is not empty; a file need not be there yet."""
+    for _ in range(600):
+        with contextlib.suppress(FileNotFoundError):
+            if found := what():
+                return found
+        time.sleep(0.1)
+    raise TimeoutError
+
+
 @pytest.mark.parametrize(
     ("profile", "answer", "found"),
     [
@@ -174,6 +210,29 @@ def test_every_profile_plans_the_workflow_and_gives_gpus_to_training_and_inferen
     named = set(re.findall(r"\{resources\.(\w+)\}", submit.get("cluster-generic-submit-cmd", "")))
     del resources["all"]  # not submitted
     assert {name: named - set(told) for name, told in resources.items() if named - set(told)} == {}
+
+
+def test_a_profile_of_the_site_that_is_named_last_wins(tmp_path: Path) -> None:
+    site = tmp_path / "home/.config/snakemake/site/config.yaml"
+    site.parent.mkdir(parents=True)
+    site.write_text(
+        "default-resources: {slurm_account: lab, slurm_partition: cpu}\n"
+        "set-resources: {train: {slurm_partition: gpu, gpu: 4}}\n"
+    )
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    profiles = ["--profile", str(PROFILES / "slurm"), "--profile", "site"]
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", *profiles],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": ""},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert run.returncode == 0, run.stdout
+    assert "slurm_account=lab, slurm_partition=cpu" in run.stdout
+    assert "slurm_account=lab, slurm_partition=gpu, gpu=4" in run.stdout
+    assert "CHANGE" not in run.stdout
 
 
 def test_profiles_of_queues_say_the_same_but_for_what_is_the_queues() -> None:
