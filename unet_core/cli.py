@@ -216,6 +216,31 @@ def _describe(options: argparse.Namespace) -> None:
     print(described(options.preset, size=options.size, as_json=options.json))
 
 
+def _estimate(options: argparse.Namespace) -> None:
+    from unet_core.stages.estimate import Hardware
+    from unet_core.stages.estimate_asked import estimate_asked
+    from unet_core.stages.estimate_told import told
+
+    found = estimate_asked(
+        options.configfile,
+        _mapping("--config", options.config),
+        presets=options.presets,
+        headers=options.headers,
+        hardware=Hardware(
+            threads=options.threads,
+            gpus=options.gpus,
+            jobs=options.jobs,
+            device=options.device,
+            measured=options.measure,
+            price=options.price,
+        ),
+        shape=options.shape,
+        dtype=options.dtype,
+        channels=options.channels,
+    )
+    print(found.as_json() if options.json else told(found))
+
+
 def _montage(options: argparse.Namespace) -> None:
     from unet_core.stages.montage import draw_montage
 
@@ -298,6 +323,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "score": _score,
     "phantom": _phantom,
     "describe": _describe,
+    "estimate": _estimate,
     "montage": _montage,
     "report": _report,
 }

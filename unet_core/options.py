@@ -87,15 +87,21 @@ def parser() -> argparse.ArgumentParser:
     add("--validation", type=_store, help="bank that decides which weights are kept")
 
     text = "Class probabilities of volumes, one after another, block by block."
-    add = stage("infer", text, outs="one for each --raw").add_argument
+    command = stage("infer", text, outs="one for each --raw")
+    add = command.add_argument
     told = "stores of `unet-core convert`, folders or addresses (s3://, gs://, http(s)://)"
     add("--raw", type=location, nargs="+", required=True, help=told)
     told = "stores of `unet-core convert --mask-of`, one for each --raw, - where there is none"
     add("--mask", type=_store, nargs="+", help=f"{told}; computed inside only")
     told = "best.pt of `unet-core train`; of several the mean of the probabilities is taken"
     add("--checkpoint", type=Path, nargs="+", required=True, help=told)
-    told = "settings infer that decide no voxel, besides --config: tile_px, on_error"
+    told = "settings infer that decide no voxel, besides --config: tile_px, on_error, spread, slab"
     add("--running", default="{}", metavar="JSON", help=told)
+    part = command.add_mutually_exclusive_group().add_argument
+    keys: Any = {"dest": "part", "action": "store_const"}
+    part("--prepare", **keys, const="prepare", help="begin a volume that jobs make slab by slab")
+    part("--slab", dest="part", metavar="Z-Y-X", help="make the slab of this first voxel alone")
+    part("--publish", **keys, const="publish", help="finish the volume when its slabs are made")
 
     add = stage("calibrate", "Choose how objects are made, on validation volumes.").add_argument
     add("--probabilities", type=_store, nargs="+", required=True, help="of `unet-core infer`")
@@ -137,6 +143,8 @@ def parser() -> argparse.ArgumentParser:
     add("--size", type=int, help="voxels per axis of one pass (default: accepted, near 572)")
     add("--json", action="store_true", help="for programs")
 
+    _estimate(commands)
+
     text = "A synthetic volume with exact truth: raw.tif and truth.tif."
     phantom = commands.add_parser("phantom", help=text, description=text)
     add = phantom.add_argument
@@ -144,3 +152,26 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="another seed gives another volume (default 0)")
     add("--out", type=Path, required=True, help="folder that is written to")
     return whole
+
+
+def _estimate(commands: Any) -> None:
+    text = "How much a run will take: files, disk, memory, operations, time, money."
+    add = commands.add_parser("estimate", help=text, description=text).add_argument
+    told = "laid over each other, as Snakemake does (default config/config.yaml)"
+    add("--configfile", type=Path, nargs="*", default=[Path("config/config.yaml")], help=told)
+    add("--config", default="{}", metavar="JSON", help="settings laid over the files")
+    add("--presets", type=Path, default=Path("config/models"), help="folder of the models' presets")
+    told = "what `unet-core check --headers` has written (default: the workflow's)"
+    add("--headers", type=Path, default=Path(".snakemake/unet-headers.json"), help=told)
+    told = "voxels of a volume that is only described: its prediction, without the sheet"
+    add("--shape", type=int, nargs=3, metavar=("Z", "Y", "X"), help=told)
+    add("--dtype", default="uint8", help="number type of that volume (default uint8)")
+    add("--channels", type=int, default=1, help="channels of that volume (default 1)")
+    add("--threads", type=int, default=8, help="CPU threads of each job (default 8)")
+    add("--gpus", type=int, default=0, help="GPUs of training, and of inference (default 0: CPU)")
+    add("--jobs", type=int, default=1, help="jobs at a time (default 1)")
+    rates = commands.choices["estimate"].add_mutually_exclusive_group().add_argument
+    rates("--device", metavar="NAME", help="what computes: a100, h100, cpu-core, ...")
+    rates("--measure", action="store_true", help="time this machine with the first model")
+    add("--price", type=float, metavar="MONEY", help="of a GPU for an hour")
+    add("--json", action="store_true", help="for programs")

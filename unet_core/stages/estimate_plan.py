@@ -1,0 +1,86 @@
+"""Bounds that a run is held against: jobs of Snakemake, files per terabyte."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Protocol
+
+from unet_core.config.base import Zyx
+from unet_core.config.extent import Extent, counted
+from unet_core.stages.estimate_stores import Store
+
+MOST_JOBS = 5000
+"""Jobs that Snakemake plans in tens of seconds; each start of it plans them all."""
+
+MOST_FILES_PER_TB = 20_000
+"""Files of all stores per 10^12 bytes of raw: file systems count files, and backups walk them."""
+
+_SMALL_BYTES = 10**11
+"""Raw volumes below this have so few files that their number does not matter."""
+
+_STORES = 3.2
+"""Stores of a volume that is predicted: raw with its pyramid, probabilities, labels."""
+
+_LARGEST: Zyx = (128, 1024, 1024)
+"""Shard up to which one grows of itself, as multiples of chunk; a block of it takes 3 to 11 GB."""
+
+
+class Counted(Protocol):
+    """Jobs of a stage."""
+
+    jobs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A figure and what it should not exceed."""
+
+    name: str
+    value: float
+    most: float
+
+    @property
+    def met(self) -> bool:
+        """It does not."""
+        return self.value <= self.most
+
+
+def limits(
+    rows: Sequence[Counted], stores: Sequence[Store], known: Mapping[str, Extent]
+) -> list[Limit]:
+    """Jobs, and files per terabyte where there is so much."""
+    found = [Limit(name="jobs", value=sum(row.jobs for row in rows) + 1, most=MOST_JOBS)]
+    raw = sum(extent.voxels * extent.voxel_bytes for extent in known.values())
+    if raw >= _SMALL_BYTES:
+        files = sum(store.files for store in stores)
+        per_tb = files / (raw / 1e12)
+        found.append(Limit(name="files per TB of raw", value=per_tb, most=MOST_FILES_PER_TB))
+    return found
+
+
+def advised_shard(extent: Extent) -> Zyx:
+    """The shard (z, y, x) to set for a volume: its own, or one with fewer files.
+
+    Whole multiples of the chunk, doubled along the shortest edge (in chunks) while there are more
+    than MOST_FILES_PER_TB files of all stores, at most to `_LARGEST` and then along z.
+    """
+    shard = list(extent.shard)
+    raw = extent.voxels * extent.voxel_bytes
+    if raw < _SMALL_BYTES:
+        return extent.shard
+    most = MOST_FILES_PER_TB * raw / 1e12
+    while _STORES * counted(extent.shape, shard) > most:
+        growing = [
+            axis
+            for axis in range(3)
+            if shard[axis] < extent.shape[axis] and 2 * shard[axis] <= _LARGEST[axis]
+        ]
+        if growing:
+            axis = min(growing, key=lambda axis: shard[axis] / _LARGEST[axis])
+            shard[axis] *= 2
+        elif prod(shard) >= 2 * prod(_LARGEST) or shard[0] >= extent.shape[0]:
+            break
+        else:
+            shard[0] += extent.chunk[0]
+    z, y, x = shard
+    return z, y, x
