@@ -11,6 +11,7 @@
     ├── BlockError        blocks failed after retries; the others are finished and kept
     │   ├── VolumeError   volumes of a list failed; the others are finished
     │   └── Hung          one hangs in this process, which has to end without waiting for it
+    ├── RankError         one of the processes that train together ended badly
     └── Interrupted       the job was asked to end; what is finished is kept
 
 Messages say what was given, what is needed and what to do.
@@ -70,6 +71,10 @@ class VolumeError(BlockError):
 
 class Hung(BlockError):
     """A block hangs in this process: `unet-core` ends without waiting for its thread."""
+
+
+class RankError(UNetCoreError):
+    """One of the processes that train together ended badly; what was saved is kept."""
 
 
 class Interrupted(UNetCoreError):

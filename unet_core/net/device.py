@@ -1,11 +1,19 @@
 """Which device and number type this process computes with; the one file that knows hardware."""
 
 import os
+import subprocess
+import sys
+from functools import lru_cache
 from typing import Literal
 
 import torch
 
 from unet_core.errors import PlanError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_BFLOAT16 = 8, 0
+"""Compute capability from which a GPU computes bfloat16 natively."""
 
 
 def usable_gpus(gpus: int) -> int:
@@ -29,27 +37,74 @@ def usable_gpus(gpus: int) -> int:
     return 0
 
 
-def choose_device(gpus: int) -> torch.device:
-    """The GPU that the job was given, or the CPU; see `usable_gpus`.
+def choose_device(gpus: int, *, number: int = 0) -> torch.device:
+    """A GPU that the job was given on this node, or the CPU; see `usable_gpus`.
+
+    `number`: of a process among several on this node, which may each see all GPUs or its own.
 
     Raises
     ------
     PlanError
         If a GPU was asked for and there is none.
     """
-    if not usable_gpus(gpus):
+    if not _has_gpus(gpus):
         return torch.device("cpu")
+    device = torch.device("cuda", number % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def _has_gpus(gpus: int) -> bool:
+    if not usable_gpus(gpus):
+        return False
     if not torch.cuda.is_available():
         raise PlanError(
             f"the job was given {gpus} GPU(s), but torch {torch.__version__} finds none; install "
             "a build of torch for the GPU's driver, or run with --gpus 0"
         )
-    return torch.device("cuda", 0)
+    return True
 
 
-def choose_dtype(
-    precision: Literal["auto", "float32", "bfloat16"], device: torch.device
-) -> torch.dtype:
+def precision_for(precision: Precision, gpus: int) -> str:
+    """What `precision` stands for on the devices of this job: float32 or bfloat16.
+
+    With several GPUs, which processes of their own compute with, none is opened in this one: that
+    would keep some hundred MB of the first from its worker.
+
+    Raises
+    ------
+    PlanError
+        If a GPU was asked for and there is none.
+    """
+    there = _has_gpus(gpus)
+    if precision == "auto" and there and gpus > 1:
+        return "bfloat16" if capability_elsewhere() >= _BFLOAT16 else "float32"
+    device = torch.device("cuda", 0) if there else torch.device("cpu")
+    return str(choose_dtype(precision, device)).removeprefix("torch.")
+
+
+@lru_cache(maxsize=1)
+def capability_elsewhere() -> tuple[int, int]:
+    """Of the first GPU, as a short-lived process of its own is told.
+
+    Raises
+    ------
+    PlanError
+        If that process finds none.
+    """
+    asked = "import torch; print(*torch.cuda.get_device_capability(0))"
+    told = subprocess.run([sys.executable, "-c", asked], text=True, capture_output=True)
+    if told.returncode:
+        last = told.stderr.strip().splitlines()[-1:]
+        raise PlanError(
+            f"the first GPU of this job cannot be opened ({' '.join(last)}); look at nvidia-smi, "
+            "or set infer.precision to float32 or bfloat16"
+        )
+    major, minor = map(int, told.stdout.split())
+    return major, minor
+
+
+def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """Number type of the convolutions; auto: bfloat16 where the device computes it natively."""
     if precision == "auto":
         return torch.bfloat16 if _has_bfloat16(device) else torch.float32
@@ -91,7 +146,7 @@ def memory_format(dimensions: int) -> torch.memory_format:
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.cuda.get_device_capability(device) >= _BFLOAT16
     # Emulated bfloat16, which torch also reports as supported, is slower than float32.
     known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))

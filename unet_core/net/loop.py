@@ -15,7 +15,10 @@ from unet_core.net.checkpoint import fill
 from unet_core.net.device import memory_format
 from unet_core.net.loss import IGNORED, weighted_cross_entropy
 from unet_core.net.patches import Batch
+from unet_core.net.ranks import ALONE, Ranks, share_norms
 from unet_core.net.unet import UNet, initialise
+
+Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass
@@ -27,26 +30,34 @@ class Training:
     optimiser: torch.optim.Optimizer
     class_weights: Tensor
     dtype: torch.dtype
+    ranks: Ranks = ALONE
+    """Each sees a part of every batch, and takes the same step as the others."""
+
     steps_done: int = 0
 
     losses: list[Tensor] = field(default_factory=list)
     """Of the steps since the last validation."""
 
     def step(self, batch: Batch) -> None:
-        """One optimiser step; the loss goes to `losses`, unread, so that a GPU need not wait."""
-        # Dropout of step k depends on the seed and k alone: a run can go on from any step.
-        torch.manual_seed(_seed(self.config.seed, self.steps_done))
+        """One optimiser step; the loss goes to `losses`, unread, so that a GPU need not wait.
+
+        `batch`: of several ranks, the part of this one.
+        """
+        # Dropout of step k depends on the seed, k and the rank alone: a run can go on from any
+        # step.
+        torch.manual_seed(_seed(self.config.seed, self.steps_done, self.ranks.rank))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.steps_done)
         total, counted = self._loss(batch)
         # A batch without a voxel that counts gives loss 0 and gradient 0, not NaN.
-        loss = total / counted.clamp(min=1)
+        loss = total / self.ranks.sum(counted).clamp(min=1)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        loss = self.ranks.sum_gradients(self.network, loss)
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         self.optimiser.step()
-        self.losses.append(loss.detach())
+        self.losses.append(loss)
         self.steps_done += 1
 
     def check(self) -> None:
@@ -74,7 +85,7 @@ class Training:
 
     @torch.inference_mode()
     def validate(self, batches: Iterable[Batch]) -> dict[str, Any]:
-        """Loss and overlap on `batches`, summed over all their voxels that count.
+        """Loss and overlap on `batches` of all ranks, summed over all their voxels that count.
 
         Returns
         -------
@@ -99,7 +110,18 @@ class Training:
                 torch.bincount(pairs, minlength=classes**2).cpu().numpy().reshape(classes, classes)
             )
         self.network.train()
+        total, counted, confusion = self._of_all(total, counted, confusion)
         return {"loss": total / max(counted, 1), **overlap(confusion)}
+
+    def _of_all(self, total: float, counted: int, confusion: Counts) -> tuple[float, int, Counts]:
+        """Sums of a validation over the ranks."""
+        if self.ranks.count == 1:
+            return total, counted, confusion
+        device = self.class_weights.device
+        loss = self.ranks.sum(torch.tensor(total, dtype=torch.float64, device=device))
+        numbers = self.ranks.sum(torch.tensor([counted, *confusion.flat], device=device))
+        counted, *pairs = numbers.tolist()
+        return float(loss), counted, np.array(pairs).reshape(confusion.shape)
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         batch = self._moved(batch)
@@ -143,12 +165,14 @@ def begin(
     class_weights: Sequence[float],
     device: torch.device,
     dtype: torch.dtype,
+    ranks: Ranks = ALONE,
 ) -> Training:
     """A network with fresh weights, on its device, ready for step 0."""
     network = initialise(UNet(model), seed=config.seed)
     network = network.to(device, memory_format=memory_format(model.dimensions))  # type: ignore[call-overload]
+    share_norms(network, ranks)
     weights = torch.tensor(list(class_weights), dtype=torch.float32, device=device)
-    return Training(config, network.train(), _optimiser(config, network), weights, dtype)
+    return Training(config, network.train(), _optimiser(config, network), weights, dtype, ranks)
 
 
 def weights_of(network: UNet) -> dict[str, Tensor]:
@@ -196,7 +220,7 @@ def class_weights(config: TrainConfig, counts: Sequence[int]) -> list[float]:
     return list(config.class_weights)
 
 
-def overlap(confusion: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, Any]:
+def overlap(confusion: Counts) -> dict[str, Any]:
     """IoU per class and Dice of the foreground from counts of (target, predicted) classes."""
     hits = np.diagonal(confusion)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
@@ -222,7 +246,8 @@ def _optimiser(config: TrainConfig, network: UNet) -> torch.optim.Optimizer:
             return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
 
 
-def _seed(seed: int, step: int) -> int:
-    """One number of 63 bits per (seed, step)."""
-    low, high = np.random.SeedSequence([seed, step]).generate_state(2)
+def _seed(seed: int, step: int, rank: int) -> int:
+    """One number of 63 bits per (seed, step, rank)."""
+    words = [seed, step, rank] if rank else [seed, step]
+    low, high = np.random.SeedSequence(words).generate_state(2)
     return int(low) | (int(high) & 0x7FFFFFFF) << 32

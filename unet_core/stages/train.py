@@ -4,8 +4,8 @@ import csv
 import io
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from unet_core.net.checkpoint import (
 from unet_core.net.device import choose_device, choose_dtype, prepare
 from unet_core.net.loop import Training, begin, class_weights, learning_rate, weights_of
 from unet_core.net.patches import Bank, drawn, read_ahead, read_batch
+from unet_core.net.ranks import joined, local_rank
 from unet_core.run.steps import asked_to_end, progress
+from unet_core.stages.train_ranks import of_a_node, refuse_uneven
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,10 @@ def train_unet(
 ) -> None:
     """Train a network on the bank `patches` and keep the weights of the lowest validation loss.
 
+    Where this process is one of several that `start_ranks` has started, it sees its part of every
+    batch, and the first of them writes. The result is that of one process but for rounding, and
+    for the voxels that dropout drops; another number of them may go on from a state.
+
     Parameters
     ----------
     patches, validation
@@ -71,7 +77,8 @@ def train_unet(
     Raises
     ------
     ConfigError
-        If bank and network do not fit, before the first step; if training diverges.
+        If bank and network do not fit, or the batch cannot be shared, before the first step; if
+        training diverges.
     Interrupted
         If the job was asked to end; the state is saved.
     """
@@ -84,26 +91,31 @@ def train_unet(
     }
     origin = provenance.record("train", {"train": config, "model": model}, inputs)
     name = origin["fingerprint"]
-    with holding(out) as lock:
-        device = choose_device(resources.gpus)
-        prepare(device, threads=resources.threads)
+    device = choose_device(resources.gpus, number=local_rank())
+    threads = max(1, resources.threads // of_a_node(resources))
+    with joined(device) as ranks, holding(out) if ranks.first else nullcontext() as lock:
+        refuse_uneven(config, ranks.count)
+        prepare(device, threads=threads)
         training = begin(
             config,
             model,
             class_weights=class_weights(config, counts),
             device=device,
             dtype=choose_dtype(config.precision, device),
+            ranks=ranks,
         )
         record = _resume(out.with_name("last.pt"), name, training)
-        for stale in (out, out.with_name("model.json")):
-            stale.unlink(missing_ok=True)
+        if lock:
+            for stale in (out, out.with_name("model.json")):
+                stale.unlink(missing_ok=True)
         log.info(
-            "%d parameters, %d patches, %s of %s, %d threads",
-            parameters(model), len(bank), training.dtype, device, resources.threads,
+            "%d parameters, %d patches, %s of %s, %d process(es), %d threads",
+            parameters(model), len(bank), training.dtype, device, ranks.count, threads,
         )  # fmt: skip
         _run(training, record, bank, checks, out=out, name=name, lock=lock)
-        lock.check()
-        _publish(out, model, normalise, record, origin)
+        if lock:
+            lock.check()
+            _publish(out, model, normalise, record, origin)
 
 
 def _run(
@@ -114,16 +126,19 @@ def _run(
     *,
     out: Path,
     name: str,
-    lock: Lock,
+    lock: Lock | None,
 ) -> None:
-    """All steps that are not done yet, each validation followed by a save."""
+    """All steps that are not done yet; what is found is written by the one that has the lock."""
     config, model, device = training.config, training.network.config, training.class_weights.device
-    pin = device.type != "cpu"
-    save = partial(_save, out.with_name("last.pt"), name, training, record, lock)
+    pin, ranks = device.type != "cpu", training.ranks
 
     def read(step: int) -> Any:
         chosen = drawn(config.seed, step, batch=config.batch, patches=len(bank))
-        return read_batch(bank, chosen, model, pin=pin)
+        return read_batch(bank, ranks.part(chosen), model, pin=pin)
+
+    def save() -> None:
+        if lock:
+            _save(out.with_name("last.pt"), name, training, record, lock)
 
     def read_check(i: int) -> Any:
         return read_batch(checks, [i], model, pin=pin) if checks else None
@@ -136,15 +151,15 @@ def _run(
             last = training.steps_done == config.steps
             if training.steps_done % config.validate_every == 0 or last:
                 training.check()
-                scores = (
-                    training.validate(read_ahead(read_check, range(len(checks)))) if checks else {}
-                )
+                own = range(ranks.rank, len(checks or ()), ranks.count)
+                scores = training.validate(read_ahead(read_check, own)) if checks else {}
                 _enter(record, training, scores)
-                write_text(out.with_name("history.csv"), _table(record, model))
+                if lock:
+                    write_text(out.with_name("history.csv"), _table(record, model))
                 save()
             elif training.steps_done % _CHECK_EVERY == 0:
                 training.check()
-            if ending() and not last:
+            if ranks.any(ending()) and not last:
                 training.check()
                 save()
                 raise Interrupted(
@@ -209,23 +224,33 @@ def _save(path: Path, name: str, training: Training, record: Record, lock: Lock)
 
 def _resume(path: Path, name: str, training: Training) -> Record:
     """Bring `training` to where the same work was left, if it was begun."""
-    if not path.exists():
-        return Record()
-    try:
-        state: Mapping[str, Any] = read_state(path)
-    except CheckpointError as error:
-        log.warning("%s; starting anew", error)
-        return Record()
-    if state.get("fingerprint") != name:
-        log.info("%s is of other settings, patches or code: starting anew", path.name)
-        path.unlink()
-        return Record()
-    if state["dtype"] != str(training.dtype):
-        log.info("%s is of a machine that computes in %s: starting anew", path.name, state["dtype"])
+    ranks = training.ranks
+    # What one of them reads all go on from, whatever the others see of its file yet.
+    state = ranks.from_first(_left(path, name, str(training.dtype)) if ranks.first else {})
+    if not state:
         return Record()
     training.resume(state["training"])
     log.info("resumed at step %d of %d", training.steps_done, training.config.steps)
     return Record(state["history"], state["best"])
+
+
+def _left(path: Path, name: str, dtype: str) -> Mapping[str, Any]:
+    """The state that the same work was left in; empty where there is none."""
+    if not path.exists():
+        return {}
+    try:
+        state: Mapping[str, Any] = read_state(path)
+    except CheckpointError as error:
+        log.warning("%s; starting anew", error)
+        return {}
+    if state.get("fingerprint") != name:
+        log.info("%s is of other settings, patches or code: starting anew", path.name)
+        path.unlink()
+        return {}
+    if state["dtype"] != dtype:
+        log.info("%s is of a machine that computes in %s: starting anew", path.name, state["dtype"])
+        return {}
+    return state
 
 
 def _table(record: Record, model: UNetConfig) -> str:

@@ -14,8 +14,12 @@ rule augment:
         mem_mb=memory_of("augment", []),
         runtime=minutes_of("augment", []),
     params:
+        nodes=nodes_of("augment"),
         config=settings("augment", "fold"),
     shell:
         "unet-core augment --config {params.config:q} --raw {input.raw:q}"
         " --weights {input.weights:q} --fold {wildcards.fold} --out {output:q}"
-        " --threads {threads} --memory-mb {resources.mem_mb} 2> {log:q}"
+        " --threads {threads} {params.nodes} --memory-mb {resources.mem_mb} 2> {log:q}"
+
+
+over_nodes("augment")

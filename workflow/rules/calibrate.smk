@@ -24,9 +24,13 @@ rule calibrate:
         mem_mb=memory_of("calibrate", asked.fold("validation")),
         runtime=minutes_of("calibrate", asked.fold("validation")),
     params:
+        nodes=nodes_of("calibrate"),
         config=settings("calibrate"),
         masks=option("--mask", "masks"),
     shell:
         "unet-core calibrate --config {params.config:q} --probabilities {input.probabilities:q}"
-        " --truth {input.truth:q} {params.masks} --out {output:q} --threads {threads}"
+        " --truth {input.truth:q} {params.masks} --out {output:q} --threads {threads} {params.nodes}"
         " --memory-mb {resources.mem_mb} 2> {log:q}"
+
+
+over_nodes("calibrate")

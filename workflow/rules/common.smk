@@ -62,6 +62,44 @@ def set_resources(name, like):
         workflow.get_rule(name).resources.update(given)
 
 
+def given_to(rule, resource, default=None):
+    """What a profile sets for a rule."""
+    given = workflow.resource_settings._parsed_overwrite_resources.get(rule, {})
+    return given[resource].value if resource in given else default
+
+
+def over_nodes(rule, like=None, survives=True):
+    """Where a profile gives `rule` several nodes: what Slurm has to be asked for besides.
+
+    They are one job. Its command runs once, on the first node (`mpi`: else within a step of its
+    own), and starts the steps itself. `survives`: it goes on without a node that is lost.
+    """
+    nodes = given_to(like or rule, "nodes", 1)
+    if nodes == 1 or given_to(like or rule, "launcher", "srun") != "srun":
+        return
+    gpus = given_to(like or rule, "gpu", 0)
+    extra = [f"--gpus-per-node={gpus // nodes}"] if gpus else []
+    extra += ["--no-kill"] if survives else []
+    # One task a node: what it may use (threads) is then that of a node, and is shared out anew.
+    asked_for = {"mpi": "srun", "tasks": nodes, "tasks_per_gpu": -1}
+    asked_for["slurm_extra"] = " ".join(extra)
+    missing = {
+        name: value
+        for name, value in asked_for.items()
+        if given_to(like or rule, name) is None
+    }
+    workflow.get_rule(rule).resources.update(missing)
+
+
+def nodes_of(rule):
+    """Options of a job on several nodes; taking `output` keeps them out of the comparison."""
+    nodes = given_to(rule, "nodes", 1)
+    told = ["--nodes", str(nodes), "--launcher", given_to(rule, "launcher", "srun")]
+    if network := given_to(rule, "interface"):
+        told += ["--interface", quote(network)]
+    return lambda wildcards, output: " ".join(told) if nodes > 1 else ""
+
+
 HEADERS = Path(".snakemake/unet-headers.json")
 """What the files of volumes say that are not converted yet; written by `check_files`."""
 
@@ -71,8 +109,7 @@ needs = Needs(workflow=asked, extent_of=files.extent, method_of=files.method)
 
 def gpus_of(rule):
     """GPUs that a profile, or else the rule, asks for."""
-    given = workflow.resource_settings._parsed_overwrite_resources.get(rule, {})
-    return given["gpu"].value if "gpu" in given else 0
+    return given_to(rule, "gpu", 0)
 
 
 def asks(kind, stage, volumes=None):

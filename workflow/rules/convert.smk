@@ -16,6 +16,7 @@ rule convert:
         mem_mb=memory_of("convert"),
         runtime=minutes_of("convert"),
     params:
+        nodes=nodes_of("convert"),
         config=settings("convert", "volume", "image"),
         content=content,
         raw=location,
@@ -23,4 +24,7 @@ rule convert:
         like=option("--mask-of", "like"),
     shell:
         "unet-core convert --config {params.config:q} --raw {params.raw:q} {params.kind} {params.like}"
-        " --out {output:q} --threads {threads} --memory-mb {resources.mem_mb} 2> {log:q}"
+        " --out {output:q} --threads {threads} {params.nodes} --memory-mb {resources.mem_mb} 2> {log:q}"
+
+
+over_nodes("convert")

@@ -19,10 +19,14 @@ rule score:
         mem_mb=memory_of("score"),
         runtime=minutes_of("score"),
     params:
+        nodes=nodes_of("score"),
         config=settings("score"),
         calibration=option("--calibration", "calibration"),
         mask=option("--mask", "mask"),
     shell:
         "unet-core score --config {params.config:q} --labels {input.labels:q}"
         " --probabilities {input.probabilities:q} --truth {input.truth:q} {params.calibration} {params.mask}"
-        " --out {output:q} --threads {threads} --memory-mb {resources.mem_mb} 2> {log:q}"
+        " --out {output:q} --threads {threads} {params.nodes} --memory-mb {resources.mem_mb} 2> {log:q}"
+
+
+over_nodes("score")

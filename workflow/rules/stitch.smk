@@ -17,10 +17,14 @@ rule stitch:
         mem_mb=memory_of("stitch"),
         runtime=minutes_of("stitch"),
     params:
+        nodes=nodes_of("stitch"),
         config=settings("stitch"),
         calibration=option("--calibration", "calibration"),
         mask=option("--mask", "mask"),
     shell:
         "unet-core stitch --config {params.config:q} --probabilities {input.probabilities:q}"
-        " {params.calibration} {params.mask} --out {output:q} --threads {threads}"
+        " {params.calibration} {params.mask} --out {output:q} --threads {threads} {params.nodes}"
         " --memory-mb {resources.mem_mb} 2> {log:q}"
+
+
+over_nodes("stitch")

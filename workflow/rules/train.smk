@@ -19,9 +19,13 @@ rule train:
         mem_mb=memory_of("train", []),
         runtime=minutes_of("train", []),
     params:
+        nodes=nodes_of("train"),
         config=settings("train", "model"),
         validation=option("--validation", "validation"),
     shell:
         "unet-core train --config {params.config:q} --patches {input.patches:q}"
-        " {params.validation} --out {output.best:q} --threads {threads}"
+        " {params.validation} --out {output.best:q} --threads {threads} {params.nodes}"
         " --gpus {resources.gpu} --memory-mb {resources.mem_mb} 2> {log:q}"
+
+
+over_nodes("train", survives=False)

@@ -15,7 +15,11 @@ rule weights:
         mem_mb=memory_of("weights"),
         runtime=minutes_of("weights"),
     params:
+        nodes=nodes_of("weights"),
         config=settings("weights"),
     shell:
         "unet-core weights --config {params.config:q} --truth {input.truth:q} --out {output:q}"
-        " --threads {threads} --memory-mb {resources.mem_mb} 2> {log:q}"
+        " --threads {threads} {params.nodes} --memory-mb {resources.mem_mb} 2> {log:q}"
+
+
+over_nodes("weights")

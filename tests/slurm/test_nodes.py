@@ -1,0 +1,146 @@
+"""One job over two nodes of a real Slurm: its workers are steps, and what happens to them."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.run.faulty import SCRIPT, check_same, kept, make
+from tests.slurm.project import Project
+from tests.slurm.sandbox import Sandbox
+from unet_core.config import Resources
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).parents[2]
+TWO_NODES = (
+    *("-p", "gpu", "--nodes=2", "--ntasks=2", "--cpus-per-task=4", "--gpus=4"),
+    *("--gpus-per-node=2", "--mem=3000", "--no-kill", "--no-requeue"),
+)
+RESOURCES = {"threads": 4, "gpus": 4, "nodes": 2, "memory_mb": 3000, "launcher": "srun"}
+
+
+INFER = """\
+  infer:
+    nodes: 2
+    gpu: 4
+"""
+STITCH = """\
+    slurm_partition: gpu
+  stitch:
+    nodes: 2
+    threads: 2
+"""
+
+
+def submit(slurm: Sandbox, store: Path, **options: object) -> int:
+    """A job on two nodes with two workers each that writes the store of 18 blocks."""
+    script = store.with_name("script.py")
+    script.write_text(SCRIPT.replace("{options}", repr({"resources": RESOURCES, **options})))
+    command = f"cd {REPOSITORY}; PYTHONPATH={REPOSITORY} exec {sys.executable} {script} {store}"
+    return slurm.submit(command, *TWO_NODES)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    (tmp_path / "job").mkdir()
+    return tmp_path / "job" / "x"
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> Path:
+    make(tmp_path / "x", Resources())
+    return tmp_path / "x"
+
+
+def tries(store: Path) -> int:
+    return len(list(store.parent.glob("tried-*")))
+
+
+def writers(store: Path) -> set[int]:
+    return {int(path.name.split("-")[-1]) for path in store.parent.glob("tried-*")}
+
+
+def steps(slurm: Sandbox, job: int) -> dict[str, str]:
+    """The steps of a job that run, and their nodes."""
+    lines = slurm.run("squeue", "--steps", "--noheader", "-j", str(job), "-o", "%i %N").splitlines()
+    found = dict(line.split() for line in lines)
+    return {name: node for name, node in found.items() if name.split(".")[1].isdigit()}
+
+
+def ours() -> set[int]:
+    """Workers that run on this machine, whoever started them."""
+    return {
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if "unet_core.run.worker" in (process.info["cmdline"] or [])
+    }
+
+
+def test_a_killed_step_costs_its_block_another_try_and_is_replaced(
+    slurm: Sandbox, store: Path, undisturbed: Path
+) -> None:
+    job = submit(slurm, store, pause=1.5)
+    slurm.until(lambda: len(kept(store)) > 2, "blocks")
+    running = steps(slurm, job)
+    assert sorted(running.values()) == ["gpu1", "gpu1", "gpu2", "gpu2"]
+    slurm.run("scancel", "--signal=KILL", next(iter(running)))
+    assert slurm.wait(job) == "COMPLETED", slurm.output_of(job)
+    check_same(store, undisturbed)
+    assert tries(store) <= 19
+    assert len(writers(store)) == 5, "another one has taken its place"
+
+
+def test_a_node_that_is_lost_costs_its_blocks_another_try_and_no_more(
+    slurm: Sandbox, store: Path, undisturbed: Path
+) -> None:
+    job = submit(slurm, store, pause=3)
+    slurm.until(lambda: len(kept(store)) > 3 and len(writers(store)) == 4, "all four workers")
+    assert slurm.details(job)["BatchHost"] == "gpu1"
+    slurm.crash("gpu2")
+    assert slurm.wait(job) == "COMPLETED", slurm.output_of(job)
+    check_same(store, undisturbed)
+    assert tries(store) == 20
+
+
+def test_a_cancelled_job_leaves_no_step_and_no_process(slurm: Sandbox, store: Path) -> None:
+    before = ours()
+    job = submit(slurm, store, pause=2)
+    slurm.until(lambda: len(kept(store)) > 2, "blocks")
+    assert len(ours() - before) >= 4
+    slurm.run("scancel", str(job))
+    slurm.wait(job)
+    slurm.until(lambda: not ours() - before and not steps(slurm, job), "the end of all workers")
+    done = len(kept(store))
+    assert tries(store) == done < 18, "what was under way is finished"
+    assert done == len(kept(store))
+
+
+def test_through_snakemake_the_bytes_are_those_of_one_node(
+    slurm: Sandbox, lab: Callable[..., Project]
+) -> None:
+    project = lab(volumes={"learn": ("train", "0:4"), "tell": ("predict", "2:8")})
+    labels = "results/volumes/tell/least/labels.ome.zarr"
+    local = project.command(f"{labels}/zarr.json", profile=["--executor", "local", "--cores", "2"])
+    slurm.run("env", "-C", str(project.folder), *local, timeout_s=200)
+    stores = [
+        project.folder / labels,
+        (project.folder / labels).with_name("probabilities.ome.zarr"),
+    ]
+    expected = {}
+    for store in stores:
+        expected[store] = store.rename(project.folder / f"{store.name} of one node")
+        store.with_name(f"{store.name}.ledger.jsonl").unlink()
+    profile = project.folder / "profiles/slurm/config.yaml"
+    text = profile.read_text().replace("  infer:\n    gpu: 1\n", INFER + STITCH)
+    profile.write_text(text)
+    run = project.snakemake("--printshellcmds", f"{labels}/zarr.json", limit_s=240)
+    assert run.returncode == 0, run.stdout
+    assert run.stdout.count("--nodes 2 --launcher srun") == 2
+    for store in stores:
+        check_same(store, expected[store])
+    for stage in ("infer", "stitch"):
+        told = (project.folder / f"results/logs/{stage}/tell.least.log").read_text()
+        assert "workers on 2 nodes" in told

@@ -1,0 +1,178 @@
+"""Training by several processes: the result of one, and nobody is left behind."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.stages.test_train import CONFIG, MODEL, write_bank
+from unet_core.config import Resources, TrainConfig, UNetConfig, canonical
+from unet_core.errors import ConfigError
+from unet_core.net.checkpoint import read_checkpoint
+from unet_core.stages.train_ranks import _command, start_ranks
+
+# Not by Adam, which divides the gradient by its size: where that is 0 but for rounding, as that of
+# a bias before batch normalisation, rounding alone would decide.
+FEW = replace(
+    CONFIG, steps=12, validate_every=4, batch=4, clip_norm=1.0, optimiser="sgd", learning_rate=0.05
+)
+PLAIN = replace(MODEL, dropout=0.0)
+
+
+def command(
+    folder: Path, *, gpus: int, config: TrainConfig = FEW, model: UNetConfig = PLAIN
+) -> list[str]:
+    settings = json.dumps(
+        {"train": json.loads(canonical(config)), "model": json.loads(canonical(model))}
+    )
+    return [
+        *(sys.executable, "-m", "unet_core.cli", "train", "--config", settings),
+        *("--patches", str(folder / "patches"), "--validation", str(folder / "checks")),
+        *("--out", str(folder / f"by {gpus}/best.pt"), "--gpus", str(gpus)),
+    ]
+
+
+def start(folder: Path, **how: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command(folder, **how),  # type: ignore[arg-type]
+        env={**os.environ, "UNET_DEVICE": "cpu", "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: "subprocess.Popen[str]", status: int) -> str:
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == status, errors
+    return errors
+
+
+@pytest.fixture(scope="module")
+def banks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("banks")
+    write_bank(folder / "patches", patches=9)
+    write_bank(folder / "checks", patches=3, seed=1)
+    return folder
+
+
+@pytest.fixture
+def folder(banks: Path, tmp_path: Path) -> Path:
+    for name in ("patches", "checks"):
+        (tmp_path / name).symlink_to(banks / name)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def by_one(banks: Path) -> Path:
+    """Of one process."""
+    ended(start(banks, gpus=1), 0)
+    return banks / "by 1"
+
+
+def check_alike(found: Path, expected: Path) -> None:
+    texts = [(each / "history.csv").read_text() for each in (found, expected)]
+    histories = [list(csv.DictReader(text.splitlines())) for text in texts]
+    assert [row["step"] for row in histories[0]] == ["4", "8", "12"]
+    for row, wanted in zip(*histories, strict=True):
+        for name, value in wanted.items():
+            assert float(row[name]) == pytest.approx(float(value), abs=1e-5), name
+    networks = [read_checkpoint(each / "best.pt").state for each in (found, expected)]
+    assert networks[0].keys() == networks[1].keys()
+    for name, tensor in networks[1].items():
+        assert networks[0][name].shape == tensor.shape
+        assert (networks[0][name].double() - tensor.double()).abs().max() < 1e-5, name
+
+
+def test_two_processes_find_what_one_does_and_leave_the_same_files(
+    folder: Path, by_one: Path
+) -> None:
+    errors = ended(start(folder, gpus=2), 0)
+    assert "2 process(es)" in errors
+    assert errors.count("step 12: loss") == 1, "the first one tells, and no other"
+    check_alike(folder / "by 2", by_one)
+    names = [sorted(each.name for each in path.iterdir()) for path in (folder / "by 2", by_one)]
+    assert names[0] == names[1]
+
+
+def processes_of(job: "subprocess.Popen[str]") -> list[psutil.Process]:
+    return psutil.Process(job.pid).children(recursive=True)
+
+
+def ranks_of(job: "subprocess.Popen[str]") -> list[psutil.Process]:
+    found = []
+    for process in processes_of(job):
+        if (
+            "unet_core.cli" in process.cmdline()
+            and "torch.distributed.run" not in process.cmdline()
+        ):
+            found.append(process)
+    return found
+
+
+def wait_for_state(job: "subprocess.Popen[str]", folder: Path) -> None:
+    while not (folder / "by 2/last.pt").exists():
+        if job.poll() is not None:
+            pytest.fail(f"it ended before: {job.communicate()[1]}")
+        time.sleep(0.02)
+
+
+def test_asked_to_end_all_end_after_the_same_step_and_another_number_goes_on(folder: Path) -> None:
+    long = replace(FEW, steps=4000)
+    job = start(folder, gpus=2, config=long)
+    wait_for_state(job, folder)
+    left = processes_of(job)
+    job.send_signal(signal.SIGTERM)
+    assert "the same command goes on from the last state saved" in ended(job, 143)
+    assert not psutil.wait_procs(left, timeout=10)[1]
+    (folder / "by 2").rename(folder / "by 1")
+    again = start(folder, gpus=1, config=long)
+    time.sleep(0.1)
+    while "resumed at step" not in (line := again.stderr.readline()):  # type: ignore[union-attr]
+        assert line
+    assert int(line.split("step ")[1].split(" of")[0]) >= 4
+    again.kill()
+    again.communicate()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_process_that_is_killed_ends_all(folder: Path, which: int) -> None:
+    job = start(folder, gpus=2, config=replace(FEW, steps=100000))
+    wait_for_state(job, folder)
+    left, ranks = processes_of(job), ranks_of(job)
+    assert len(ranks) == 2
+    ranks[which].kill()
+    errors = ended(job, 1)
+    assert "one of 2 processes that train together ended badly" in errors
+    assert not psutil.wait_procs(left, timeout=10)[1]
+
+
+def test_without_the_one_that_started_them_none_lives(folder: Path) -> None:
+    job = start(folder, gpus=2, config=replace(FEW, steps=100000))
+    wait_for_state(job, folder)
+    left = processes_of(job)
+    job.kill()
+    assert not psutil.wait_procs(left, timeout=60)[1]
+    job.communicate()
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train.batch 3 cannot be shared by 2 processes"):
+        start_ranks(replace(FEW, batch=3), Resources(gpus=2), [])
+    assert not start_ranks(replace(FEW, batch=3), Resources(gpus=1), [])
+
+
+def test_over_nodes_they_are_one_step_with_a_torchrun_on_each() -> None:
+    given = {"threads": 8, "memory_mb": 9000, "launcher": "srun", "interface": "lo"}
+    told = _command(Resources(gpus=4, nodes=2, **given))  # type: ignore[arg-type]
+    assert {"--nodes", "--gpus-per-node=2", "--mem=8000", "--kill-on-bad-exit=1"} <= set(told)
+    assert told[told.index("--nnodes") + 1] == "2"
+    assert told[told.index("--nproc-per-node") + 1] == "2"
