@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from unet_core.errors import PlanError
-from unet_core.net.device import choose_device, usable_gpus
+from unet_core.net import device
+from unet_core.net.device import (
+    capability_elsewhere,
+    choose_device,
+    choose_dtype,
+    precision_for,
+    usable_gpus,
+)
 
 
 def test_with_unet_device_cpu_a_job_with_gpus_computes_on_the_cpu(
@@ -34,3 +41,26 @@ def test_no_other_device_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNET_DEVICE", "cuda:1")
     with pytest.raises(PlanError, match=r"UNET_DEVICE is 'cuda:1'; set it to cpu"):
         choose_device(1)
+
+
+def test_the_number_type_is_that_of_the_device_and_no_gpu_is_opened_to_learn_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = str(choose_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
+    assert precision_for("auto", 0) == here
+    assert precision_for("bfloat16", 0) == "bfloat16"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(device, "capability_elsewhere", lambda: (9, 0))
+    assert precision_for("auto", 2) == "bfloat16"
+    monkeypatch.setattr(device, "capability_elsewhere", lambda: (7, 5))
+    assert precision_for("auto", 2) == "float32"
+    assert precision_for("bfloat16", 2) == "bfloat16"
+    monkeypatch.setenv("UNET_DEVICE", "cpu")
+    assert precision_for("auto", 2) == here
+    assert not torch.cuda.is_initialized()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_cannot_be_opened_is_told_with_its_cause() -> None:
+    with pytest.raises(PlanError, match=r"cannot be opened \(.+\); look at nvidia-smi"):
+        capability_elsewhere()

@@ -385,7 +385,7 @@ def test_sections_at_a_time_and_in_a_tile_change_rounding_at_most(
     volume = whole_numbers(model, (count, 20, 22)).astype(np.float32)
     one = probabilities(predictor, volume, tiling_of(model, 8), (1, 16, 22))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "batch_of", lambda *_: most)
+        patch.setattr(predict, "batch_of", lambda *_, **__: most)
         tiling = tiling_of(model, 8, sections=count)
         together = probabilities(predictor, volume, tiling, (count, 16, 22))
     assert abs(together - one).max() < 1e-6

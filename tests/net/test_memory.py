@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-from unet_core.config import UNetConfig
-from unet_core.config.shape import pass_mb
-from unet_core.net.memory import batch_of, indexable
+from unet_core.config import InferConfig, UNetConfig
+from unet_core.config.shape import part_mb, pass_mb
+from unet_core.net.memory import batch_of, indexable, pinned_mb
 
 MEASURE = """
 import sys
@@ -73,10 +74,95 @@ def test_by_hand_it_is_that_of_the_finest_maps_and_of_the_input() -> None:
     assert found == pytest.approx(maps + 4 * 572**2 / 1e6)
 
 
+PART = """
+import sys
+import numpy as np
+from unet_core.config import InferConfig, UNetConfig
+from unet_core.geometry import Box
+from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.engine import Engine
+from unet_core.net.memory import keep_freed_memory
+from unet_core.net.parts import parts_of
+from unet_core.net.predict import Predictor
+from unet_core.net.unet import UNet, initialise
+
+model, count, config, sections, small, large = eval(sys.argv[1])
+state = initialise(UNet(model), seed=0).state_dict()
+models = [model] * count
+engine = Engine([Predictor(Checkpoint(model, "none", state), config) for _ in models], config)
+keep_freed_memory(False)
+
+def status(key):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) / 1e3 * 1.024 for line in lines if line.startswith(key))
+
+def run(px):
+    box = Box((0, 0, 0), (sections, px, px))
+    (part,) = parts_of(models, box, tile_px=px, downsample=config.downsample, sections=sections)
+    raw = np.ones((1, *part.read.shape), np.uint8)
+    raw[..., 0] = 0  # not all of one value
+    out = np.ones((1, 1, px, px), config.dtype)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    before = status("VmRSS")
+    engine.fill(out, [part], raw, first=(0, 0, 0), at=part.read.start, passes=1)
+    return status("VmHWM") - before
+
+run(small)
+print(run(large))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("count", "averaging", "sections"), [(1, "symmetries", 1), (2, "none", 4)])
+def test_averages_and_ensembles_take_what_the_formula_says(
+    count: int, averaging: str, sections: int
+) -> None:
+    model, large = UNetConfig(width=4, depth=2), 960
+    config = InferConfig(
+        precision="float32",
+        averaging=averaging,  # type: ignore[arg-type]
+        downsample=(sections, 1, 1),
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", PART, repr((model, count, config, sections, 96, large))],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+    )
+    read = (sections, *[large + 2 * model.tile_halo_px] * 2)
+    predicted = part_mb([model] * count, [read] * count, config, bytes_per_value=4)
+    bare = pass_mb(model, read[1:], bytes_per_value=4)
+    assert predicted > 1.15 * bare  # what is tested here is no part of the margin
+    assert float(run.stdout) == pytest.approx(predicted, rel=0.07)
+
+
+def test_by_hand_an_ensemble_adds_results_and_averaging_a_sum() -> None:
+    model, read = UNetConfig(width=8, depth=1, classes=3), (5, 84, 84)
+    section = 4 * 2 * (84 - 16) ** 2 / 1e6  # two classes are stored
+    one = pass_mb(model, (84, 84), bytes_per_value=4)
+    alone = part_mb([model], [read], InferConfig(), bytes_per_value=4)
+    assert alone == pytest.approx(4 * section + one)
+    three = part_mb([model] * 3, [read] * 3, InferConfig(), bytes_per_value=4)
+    assert three == pytest.approx(5 * section + 4 * section + one)
+    total = 4 * 3 * (84 - 16) ** 2 / 1e6
+    flipped = 4 * 84**2 / 1e6
+    averaged = pass_mb(model, (84, 84), bytes_per_value=4, averaged=True)
+    assert averaged == pytest.approx(one + total + flipped)
+
+
+def test_a_gpu_reads_from_and_writes_to_powers_of_two() -> None:
+    assert pinned_mb([1000, 1025], 300) == pytest.approx((3 * (1024 + 2048 + 512) + 4 * 512) / 1e6)
+
+
 def test_on_a_gpu_sections_are_shown_as_many_as_half_of_its_memory_holds() -> None:
     model, size = UNetConfig(), (572, 572)
     one = pass_mb(model, size, bytes_per_value=2)
-    assert batch_of(model, size, 2, None) == 1
-    assert batch_of(model, size, 2, 20.5 * one) == 10
-    assert batch_of(model, size, 2, one) == 1
-    assert batch_of(model, size, 2, 1e9) == indexable(model, size) == 2**31 // (128 * 572**2)
+    most = partial(batch_of, model, size, bytes_per_value=2)
+    assert most(free=None) == 1
+    assert most(free=20.5 * one) == 10
+    assert most(free=20.5 * one, results_mb=4 * one) == 8
+    assert most(free=one, results_mb=2 * one) == 1
+    averaged = pass_mb(model, size, bytes_per_value=2, averaged=True)
+    assert most(free=2.01 * 7 * averaged, averaged=True) == 7
+    assert most(free=1e9) == indexable(model, size) == 2**31 // (128 * 572**2)

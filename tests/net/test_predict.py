@@ -1,8 +1,5 @@
 """Probabilities of tiles: equal to one pass over the whole, whatever the tiles and blocks."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,6 +15,7 @@ from unet_core.errors import CheckpointError
 from unet_core.geometry import Box, Zyx, hull, split
 from unet_core.net import predict
 from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.memory import held_of
 from unet_core.net.parts import tiling_of
 from unet_core.net.predict import Predictor, TileTooLarge
 from unet_core.net.unet import UNet, initialise
@@ -43,6 +41,7 @@ networks = st.builds(
 def torch_as_before() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
+    held_of.cache_clear()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
 
@@ -259,12 +258,18 @@ def test_a_batch_too_large_for_memory_is_halved_until_one_section_does_not_fit(
         return network(x)
 
     monkeypatch.setattr(predictor.network, "forward", forward)
-    monkeypatch.setattr(predict, "batch_of", lambda *_: 100)
+    monkeypatch.setattr(predict, "batch_of", lambda *_, **__: 100)
     assert abs(predictor(seen).astype(int) - expected).max() <= 1
     assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
     sizes.clear()
     predictor(seen)
-    assert set(sizes) == {1}  # remembered
+    assert set(sizes) == {1}  # remembered, also for another volume
+    sizes.clear()
+    predictor.scaled(Normaliser(offset=(1.0,), scale=(1.0,), fill=(0.0,)))(seen)
+    assert set(sizes) == {1}
+    sizes.clear()
+    predictor(seen[:, :2, :18, :18])  # four times smaller: more of them would fit
+    assert sizes == [2]
 
     most = 0
     monkeypatch.setattr(predict, "free_mb", lambda device: 2.0)
@@ -277,38 +282,6 @@ def test_weights_that_are_not_numbers_are_refused() -> None:
     checkpoint.state["head.bias"][0] = torch.nan
     with pytest.raises(CheckpointError, match=r"not finite.*training history"):
         Predictor(checkpoint, FLOAT32)(np.zeros((1, 1, 20, 20), np.float32))
-
-
-THREADS = """
-import os, threading
-import numpy as np
-import torch
-from unet_core.config import InferConfig, UNetConfig
-from unet_core.net.checkpoint import Checkpoint
-from unet_core.net.predict import Predictor
-from unet_core.net.unet import UNet, initialise
-
-model = UNetConfig(width=16, depth=1)
-state = initialise(UNet(model), seed=0).state_dict()
-predictor = Predictor(Checkpoint(model, "none", state), InferConfig(precision="float32"))
-before = len(os.listdir("/proc/self/task"))
-thread = threading.Thread(target=predictor, args=[np.zeros((1, 1, 60, 60), np.uint8)])
-thread.start()
-thread.join()
-print(len(os.listdir("/proc/self/task")) - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_pass_has_one_thread_also_in_a_thread_of_its_own() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", THREADS],
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "4"},
-    )
-    assert int(run.stdout) <= 1
 
 
 def test_small_blocks_are_seen_with_tiles_of_192_where_that_is_cheap() -> None:

@@ -16,6 +16,7 @@ from unet_core.io.arrays import chunk_of, create_array, open_level, shard_of
 from unet_core.net import engine
 from unet_core.net.checkpoint import read_checkpoint
 from unet_core.net.engine import Member, engine_of
+from unet_core.net.memory import held_of
 from unet_core.net.unet import UNet
 from unet_core.ops.intensity import normaliser
 from unet_core.run.inference import Job, infer_blocks
@@ -27,6 +28,7 @@ def fresh() -> Iterator[None]:
     threads = torch.get_num_threads()
     engine_of.cache_clear()
     engine._loaded.cache_clear()
+    held_of.cache_clear()
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)

@@ -16,6 +16,7 @@ from unet_core.errors import PlanError
 from unet_core.net import engine, predict
 from unet_core.net.engine import engine_of
 from unet_core.run.inference import infer_blocks
+from unet_core.run.tile_choice import _Trial, try_tiles
 
 __all__ = ["fresh"]
 
@@ -31,6 +32,41 @@ def test_tiles_too_large_for_the_gpu_are_halved_remembered_and_give_the_same(
     assert np.array_equal(result_of(job), expected)
     assert sum(voxels > 300 * 300 for voxels in given) == 1
     assert any("does not hold tiles of 512 px; going on with 256" in m for m in caplog.messages)
+
+
+def test_what_one_volume_has_shown_not_to_fit_is_not_tried_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 300 * 300
+    given = limited(monkeypatch, most)
+    for number, sections in enumerate((2, 1, 3)):
+        values = noise((1, sections, 16, 500)) + number  # other intensities: another engine
+        job = job_of(tmp_path / str(number), values, shard=(1, 16, 504), tile_px=512)
+        result_of(job)
+        assert sum(voxels > most for voxels in given) == 1
+    assert engine_of.cache_info().misses == 3
+    # Others are tried for themselves.
+    model = replace(MODEL, width=3)
+    job = job_of(tmp_path / "other", noise((1, 1, 16, 500)), shard=(1, 16, 504), tile_px=512)
+    other = job_of(
+        tmp_path / "another", noise((1, 1, 16, 500)), shard=(1, 16, 504), tile_px=512, model=model
+    )
+    result_of(job)
+    assert sum(voxels > most for voxels in given) == 1
+    result_of(other)
+    assert sum(voxels > most for voxels in given) == 2
+
+
+def test_a_trial_leaves_out_tiles_that_were_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = limited(monkeypatch, 300 * 300)
+    job = job_of(tmp_path, noise((1, 1, 500, 500)), shard=(1, 504, 504), tile_px=512)
+    jobs = [job.with_tile(px) for px in (512, 256, 192)]
+    for _ in range(2):
+        note = try_tiles(_Trial("all"), jobs=jobs, raw="uint8").note
+        assert note["seconds_per_mvoxel"].keys() == {"256", "192"}
+    assert sum(voxels > 300 * 300 for voxels in given) == 1
 
 
 @pytest.mark.parametrize("where", ["_intensities", "_softmax", "quantised"])

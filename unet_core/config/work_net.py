@@ -105,7 +105,7 @@ def infer(
     width = 2 if config.precision == "bfloat16" else 4
     seen = [_seen(model, tiles) for model in models]
     most = max(
-        pass_mb(model, size, bytes_per_value=width)
+        pass_mb(model, size, bytes_per_value=width, averaged=config.averaging != "none")
         for model, size in zip(models, seen, strict=True)
     )
     weights = sum(map(weights_mb, models))
@@ -117,7 +117,7 @@ def infer(
         units=units,
         need_mb=GPU_PROCESS_MB + arrays if gpus else on_cpu,
         driver_mb=NET_MB - 250,
-        seconds=0.05 * prod(within) / 1e6,
+        seconds=0.01 * prod(within) / 1e6,
         flops=turns * prod(within) * sum(map(_per_voxel, models, seen, [tiles] * len(models))),
         gpu_mb=_BATCHED_MB + most + weights if gpus else 0,
     )

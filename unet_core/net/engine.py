@@ -18,16 +18,12 @@ from unet_core.config import InferConfig, UNetConfig
 from unet_core.errors import CheckpointError
 from unet_core.geometry import Box, Zyx, coarse
 from unet_core.net.checkpoint import read_checkpoint
+from unet_core.net.memory import KNOWN_TILES, UNDER_WAY, held_of
 from unet_core.net.parts import LEAST_PX, Part, step_of
 from unet_core.net.predict import Predictor, Scaling, TileTooLarge, check_finite, quantised
+from unet_core.net.transfers import Transfers
 
 Array = npt.NDArray[Any]
-
-_KNOWN_TILES = 4
-"""Results of tiles of one value that are kept for reuse."""
-
-_UNDER_WAY = 2
-"""Tiles on the GPU at a time: while one is computed, the next is sent and the last fetched."""
 
 
 class Engine:
@@ -37,8 +33,8 @@ class Engine:
         self.members = list(members)
         self.config = config
         self.device = members[0].device
-        self.largest_px: int | None = None
-        """Tiles that the GPU's memory held, where larger ones did not fit."""
+        self._transfers = Transfers(self.device)
+        self._held = held_of(tuple(self.models), members[0].dtype, config.averaging)
         self._known: OrderedDict[Any, Tensor] = OrderedDict()
         self._lock = Lock()
 
@@ -60,6 +56,17 @@ class Engine:
         deep = any(model.dimensions == 3 for model in self.models)
         least = step if deep else -(-LEAST_PX // step) * step
         return half if half >= least else None
+
+    def fitting(self, tile_px: int) -> int:
+        """The first of `tile_px` and its halves that was not too large, else the smallest."""
+        failed = self._held.tile_px
+        while failed and tile_px >= failed and (half := self.smaller(tile_px)):
+            tile_px = half
+        return tile_px
+
+    def remember(self, tile_px: int) -> None:
+        """Note that the GPU does not hold tiles of `tile_px`, for all volumes of this process."""
+        self._held.tile_px = min(tile_px, self._held.tile_px or tile_px)
 
     def fill(
         self, out: Array, parts: Sequence[Part], voxels: Array, *, first: Zyx, at: Zyx, passes: int
@@ -103,7 +110,7 @@ class Engine:
         self, parts: Sequence[Part], voxels: Array, at: Zyx
     ) -> Iterator[tuple[Part, Array]]:
         """What is stored of each part; a GPU computes the next meanwhile."""
-        ahead = _UNDER_WAY if self.device.type == "cuda" else 0
+        ahead = UNDER_WAY if self.device.type == "cuda" else 0
         under_way: deque[tuple[Part, _Begun]] = deque()
         for part in parts:
             under_way.append((part, self._begin(part, voxels, at)))
@@ -141,33 +148,20 @@ class Engine:
         finite = torch.isfinite(mean.sum())
         mean = averaged(mean, self.config.downsample)
         stored = quantised(mean, self.config.dtype)
-        if self.device.type == "cpu":
-            return _Begun(key, stored, finite, None)
-        there = [torch.empty(x.shape, dtype=x.dtype, pin_memory=True) for x in (stored, finite)]
-        for host, x in zip(there, (stored, finite), strict=True):
-            host.copy_(x, non_blocking=True)
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
-        return _Begun(key, there[0], there[1], event)
+        (stored, finite), event = self._transfers.fetched((stored, finite))
+        return _Begun(key, stored, finite, event)
 
     def _mean(self, part: Part, voxels: Array, at: Zyx) -> Tensor:
         """Mean probabilities of the networks: (stored classes, z, y, x) float32, of the core."""
         total: Tensor | None = None
         for member, tile in zip(self.members, part.tiles, strict=True):
-            seen = self._sent(voxels[(..., *tile.read.relative_to(at).slices)])
+            seen = self._transfers.sent(voxels[(..., *tile.read.relative_to(at).slices)])
             inset = Box((0, 0, 0), part.core.shape).shift(tile.inset)
             p = member.probabilities(seen)[(..., *inset.slices)]
             total = p if total is None else total.add_(p)
         if total is None:
             raise ValueError("no network")
         return total if len(self.members) == 1 else total.div_(len(self.members))
-
-    def _sent(self, seen: Array) -> Tensor:
-        tensor = torch.from_numpy(seen)
-        if self.device.type == "cpu":
-            return tensor
-        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
-        return pinned.to(self.device, non_blocking=True)
 
     def _end(self, begun: "_Begun") -> Array:
         if begun.event is not None:
@@ -177,7 +171,7 @@ class Engine:
         if begun.key is not None:
             with self._lock:
                 self._known[begun.key] = begun.stored
-                while len(self._known) > _KNOWN_TILES:
+                while len(self._known) > KNOWN_TILES:
                     self._known.popitem(last=False)
         result: Array = begun.stored.numpy()
         return result

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
@@ -45,16 +46,67 @@ def indexable(model: UNetConfig, sizes: Sequence[int]) -> int:
 
 
 def batch_of(
-    model: UNetConfig, sizes: Sequence[int], bytes_per_value: int, free: float | None
+    model: UNetConfig,
+    sizes: Sequence[int],
+    *,
+    bytes_per_value: int,
+    free: float | None,
+    averaged: bool = False,
+    results_mb: float = 0,
 ) -> int:
     """Sections of `sizes` to show a 2-D network at a time; `free`: a GPU's memory (MB), or None.
 
-    1 on a CPU: larger batches leave its caches (315 against 435 GFLOP/s).
+    1 on a CPU: larger batches leave its caches (315 against 435 GFLOP/s). `averaged`: over
+    symmetries. `results_mb`: what the results of all sections will take.
     """
     if free is None:
         return 1
-    fitting = int(_SHARE * free / pass_mb(model, sizes, bytes_per_value=bytes_per_value))
+    one = pass_mb(model, sizes, bytes_per_value=bytes_per_value, averaged=averaged)
+    fitting = int(_SHARE * (free - results_mb) / one)
     return max(1, min(fitting, indexable(model, sizes)))
+
+
+def pinned_mb(sent: Sequence[int], stored: int) -> float:
+    """Memory (MB) of this machine that a GPU reads from and writes to, which is kept for reuse.
+
+    Parameters
+    ----------
+    sent
+        Bytes of what each network is sent for a tile.
+    stored
+        Bytes of what comes back; that of some tiles of one value is kept.
+    """
+    # Torch takes powers of two.
+    tile, result = sum(map(_power_of_two, sent)), _power_of_two(stored)
+    return ((UNDER_WAY + 1) * (tile + result) + KNOWN_TILES * result) / 1e6
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << (size - 1).bit_length()
+
+
+UNDER_WAY = 2
+"""Tiles on the GPU at a time: while one is computed, the next is sent and the last fetched."""
+
+KNOWN_TILES = 4
+"""Results of tiles of one value that are kept for reuse."""
+
+
+@dataclass
+class Held:
+    """What a GPU's memory has not held, for as long as its process lives."""
+
+    voxels: int = 2**62
+    """That some network is shown at a time, all sections, where more did not fit."""
+
+    tile_px: int | None = None
+    """The smallest of the tiles that did not fit."""
+
+
+@lru_cache(maxsize=64)
+def held_of(models: tuple[UNetConfig, ...], dtype: torch.dtype, averaging: str) -> Held:
+    """What is known of networks of one architecture and number type, whatever the volume."""
+    return Held()
 
 
 def free_mb(device: torch.device) -> float | None:

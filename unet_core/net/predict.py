@@ -9,12 +9,19 @@ import torch
 from torch import Tensor
 
 from unet_core.config import InferConfig
-from unet_core.config.shape import pass_mb
+from unet_core.config.shape import pass_mb, yielded_voxels
 from unet_core.errors import CheckpointError, PlanError
 from unet_core.net.checkpoint import Checkpoint
-from unet_core.net.device import choose_device, choose_dtype, keep_threads, memory_format, prepare
+from unet_core.net.device import (
+    choose_device,
+    choose_dtype,
+    keep_threads,
+    memory_format,
+    precision_for,
+    prepare,
+)
 from unet_core.net.direct import made_direct
-from unet_core.net.memory import batch_of, free_mb
+from unet_core.net.memory import batch_of, free_mb, held_of
 from unet_core.net.unet import UNet
 
 _SYMMETRIES = tuple((swap, flip) for swap in (False, True) for flip in ((), (-1,), (-2,), (-1, -2)))
@@ -49,7 +56,7 @@ class TileTooLarge(PlanError):
 
 def precision_of(config: InferConfig, gpus: int) -> str:
     """Number type of the convolutions, float32 or bfloat16: what "auto" stands for here."""
-    return str(choose_dtype(config.precision, choose_device(gpus))).removeprefix("torch.")
+    return precision_for(config.precision, gpus)
 
 
 class Predictor:
@@ -82,7 +89,7 @@ class Predictor:
         if self.device.type == "cpu":
             self.network = made_direct(self.network)
         self._offset, self._scale, self._fill = self._scaling(by)
-        self._most = 2**31
+        self._held = held_of((self.model,), self.dtype, config.averaging)
 
     def scaled(self, by: Scaling) -> "Predictor":
         """The same network, for a volume whose raw values become intensities in another way."""
@@ -127,19 +134,31 @@ class Predictor:
         parts: list[Tensor] = []
         done = 0
         while done < count:
-            free = free_mb(self.device)
-            most = batch_of(self.model, (height, width), self.dtype.itemsize, free)
-            batch = min(most, self._most, count - done)
+            left = count - done
+            most = min(left, self._held.voxels // (height * width))
+            batch = max(1, min(most, self._most_sections((height, width), left)))
             try:
                 part = self._passed(seen[:, done : done + batch + self.model.sections - 1])
             except TileTooLarge:
                 if batch == 1:
                     raise
-                self._most = batch // 2  # remembered for the rest of the volume
+                self._held.voxels = batch // 2 * height * width
                 continue
             parts.append(part.transpose(0, 1))
             done += batch
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _most_sections(self, sizes: Sequence[int], left: int) -> int:
+        """Sections to show the network at a time, of those that are left."""
+        each = 4 * len(self.stored) * yielded_voxels(self.model, sizes) / 1e6
+        return batch_of(
+            self.model,
+            sizes,
+            bytes_per_value=self.dtype.itemsize,
+            free=free_mb(self.device),
+            averaged=self.config.averaging != "none",
+            results_mb=2 * left * each,  # as they come, and joined
+        )
 
     def _inputs(self, seen: Tensor) -> Tensor:
         """Input of the network: (1, c, z, y, x), in 2-D (n, c * sections, y, x)."""
@@ -192,7 +211,9 @@ class Predictor:
             yield tensor.reshape(-1, 1, 1, 1)
 
     def _too_large(self, sizes: Sequence[int]) -> str:
-        need = pass_mb(self.model, sizes, bytes_per_value=self.dtype.itemsize)
+        averaged = self.config.averaging != "none"
+        width = self.dtype.itemsize
+        need = pass_mb(self.model, sizes, bytes_per_value=width, averaged=averaged)
         free = free_mb(self.device)
         has = "there is less" if free is None else f"the GPU has {free:.0f} MB free"
         return (

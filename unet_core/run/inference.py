@@ -170,7 +170,7 @@ def infer_blocks(blocks: Sequence[Block], *, job: Job) -> dict[str, Done]:
         engine = engine_of(job.members, job.config, gpus=job.gpus)
         keep_freed_memory(job.keeps_memory)
     while True:
-        tile_px = min(job.tile_px, engine.largest_px or job.tile_px)
+        tile_px = engine.fitting(job.tile_px)
         with _READING:
             seen = _read(blocks, job.raw_of(unit), job, tile_px)
             # Here: beside what is computed it would be a second unit that is read and computed.
@@ -248,9 +248,9 @@ def _fill(out: Array, unit: Box, job: Job, seen: _Seen, engine: Engine, tile_px:
     try:
         engine.fill(out, seen.parts, seen.voxels, first=first, at=seen.at, passes=job.passes)
     except TileTooLarge:
+        engine.remember(tile_px)
         if (smaller := engine.smaller(tile_px)) is None:
             raise
-        engine.largest_px = min(smaller, engine.largest_px or smaller)
         log.warning("the GPU does not hold tiles of %d px; going on with %d", tile_px, smaller)
         return False
     if seen.mask is not None:

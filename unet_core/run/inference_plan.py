@@ -12,7 +12,8 @@ from unet_core.config import Resources
 from unet_core.config.shape import KEPT, part_mb, waste, weights_mb
 from unet_core.config.work_net import GPU_PROCESS_MB, NET_MB
 from unet_core.errors import PlanError
-from unet_core.geometry import Block, Box, Zyx, fine, hull
+from unet_core.geometry import Block, Box, Zyx, coarse, fine, hull
+from unet_core.net.memory import pinned_mb
 from unet_core.net.parts import Part, halo_of
 from unet_core.net.predict import precision_of
 from unet_core.run.inference import Job
@@ -173,7 +174,7 @@ def need_mb(job: Job, raw: Raw, ahead: int) -> float:
     parts, unit = largest_unit(job)
     arrays = arrays_mb(job, parts, unit, raw, ahead)
     if job.gpus:  # what the network needs is the GPU's
-        return GPU_PROCESS_MB + arrays
+        return GPU_PROCESS_MB + arrays + _pinned_mb(job, parts, raw)
     return NET_MB + arrays + network_mb(job, parts)
 
 
@@ -195,6 +196,18 @@ def network_mb(job: Job, parts: Sequence[Part]) -> float:
     most = max(part_mb(job.models, read, job.config, bytes_per_value=width) for read in reads)
     kept = KEPT if job.keeps_memory else 1.0
     return min(job.passes, len(parts)) * most * kept + sum(map(weights_mb, job.models))
+
+
+def _pinned_mb(job: Job, parts: Sequence[Part], raw: Raw) -> float:
+    """Memory (MB) that a GPU reads tiles from and writes results to."""
+    voxel = np.dtype(job.config.dtype).itemsize * len(job.config.stored(job.models[0].classes))
+    return max(
+        pinned_mb(
+            [tile.read.size * raw.bytes_per_voxel for tile in part.tiles],
+            coarse(part.core, job.config.downsample).size * voxel,
+        )
+        for part in parts
+    )
 
 
 def arrays_mb(job: Job, parts: Sequence[Part], unit: Box, raw: Raw, ahead: int) -> float:

@@ -80,14 +80,17 @@ def fixed_px(job: Job) -> int:
 def try_tiles(trial: _Trial, *, jobs: Sequence[Job], raw: npt.DTypeLike) -> Done:
     """Time a tile of each size in a worker; the note says which is the fastest."""
     rates = {}
-    for job in jobs:
-        engine = engine_of(job.members, job.config, gpus=job.gpus)
+    engine = engine_of(jobs[0].members, jobs[0].config, gpus=jobs[0].gpus)
+    # Not those that a volume before this one has shown to be too large.
+    for job in [job for job in jobs if engine.fitting(job.tile_px) == job.tile_px] or jobs:
         keep_freed_memory(job.keeps_memory)
         parts, _ = largest_unit(job)
         try:
             rates[job.tile_px] = 1e6 * tile_choice.seconds_per_voxel(engine, parts, raw)
         except TileTooLarge:
+            engine.remember(job.tile_px)
             log.info("tiles of %d px do not fit the GPU", job.tile_px)
+    del engine
     # The trial may run in the process that deals the blocks, whose memory others share out.
     forget()
     keep_freed_memory(False)
