@@ -121,9 +121,11 @@ def test_a_cancelled_job_leaves_no_step_and_no_process(slurm: Sandbox, store: Pa
 def test_through_snakemake_the_bytes_are_those_of_one_node(
     slurm: Sandbox, lab: Callable[..., Project]
 ) -> None:
-    project = lab(volumes={"learn": ("train", "0:4"), "tell": ("predict", "2:8")})
+    volumes = {"learn": ("train", "0:4"), "tell": ("predict", "2:8")}
+    project = lab(volumes=volumes, infer={"spread": "nodes"})
     labels = "results/volumes/tell/least/labels.ome.zarr"
-    local = project.command(f"{labels}/zarr.json", profile=["--executor", "local", "--cores", "2"])
+    here = ["--executor", "local", "--cores", "2"]
+    local = project.command("--printshellcmds", f"{labels}/zarr.json", profile=here)
     slurm.run("env", "-C", str(project.folder), *local, timeout_s=200)
     stores = [
         project.folder / labels,

@@ -62,42 +62,48 @@ def set_resources(name, like):
         workflow.get_rule(name).resources.update(given)
 
 
-def given_to(rule, resource, default=None):
-    """What a profile sets for a rule."""
+def given_to(rule, resource, default):
+    """The number that a profile sets for a rule."""
     given = workflow.resource_settings._parsed_overwrite_resources.get(rule, {})
     return given[resource].value if resource in given else default
 
 
-def over_nodes(rule, like=None, survives=True):
+def over_nodes(rule, survives=True):
     """Where a profile gives `rule` several nodes: what Slurm has to be asked for besides.
 
     They are one job. Its command runs once, on the first node (`mpi`: else within a step of its
     own), and starts the steps itself. `survives`: it goes on without a node that is lost.
     """
-    nodes = given_to(like or rule, "nodes", 1)
-    if nodes == 1 or given_to(like or rule, "launcher", "srun") != "srun":
+    if (nodes := given_to(rule, "nodes", 1)) == 1:
         return
-    gpus = given_to(like or rule, "gpu", 0)
+    gpus = given_to(rule, "gpu", 0)
     extra = [f"--gpus-per-node={gpus // nodes}"] if gpus else []
     extra += ["--no-kill"] if survives else []
     # One task a node: what it may use (threads) is then that of a node, and is shared out anew.
-    asked_for = {"mpi": "srun", "tasks": nodes, "tasks_per_gpu": -1}
-    asked_for["slurm_extra"] = " ".join(extra)
-    missing = {
-        name: value
-        for name, value in asked_for.items()
-        if given_to(like or rule, name) is None
-    }
-    workflow.get_rule(rule).resources.update(missing)
+    resources = {"mpi": "srun", "tasks": nodes, "tasks_per_gpu": -1}
+    resources["slurm_extra"] = " ".join(extra)
+    given = workflow.resource_settings.overwrite_resources.get(rule, {})
+    workflow.get_rule(rule).resources.update(
+        {name: value for name, value in resources.items() if name not in given}
+    )
 
 
 def nodes_of(rule):
-    """Options of a job on several nodes; taking `output` keeps them out of the comparison."""
-    nodes = given_to(rule, "nodes", 1)
-    told = ["--nodes", str(nodes), "--launcher", given_to(rule, "launcher", "srun")]
-    if network := given_to(rule, "interface"):
-        told += ["--interface", quote(network)]
-    return lambda wildcards, output: " ".join(told) if nodes > 1 else ""
+    """Options of a job on several nodes; taking `output` keeps them out of the comparison.
+
+    `nodes` are those of the job; `worker_jobs` are jobs of their own, which it submits.
+    """
+    nodes, jobs = given_to(rule, "nodes", 1), given_to(rule, "worker_jobs", 0)
+
+    def told(wildcards, output, resources):
+        if nodes == 1 and not jobs:
+            return ""
+        launcher = "jobqueue" if jobs else "srun"
+        network = resources.get("interface")
+        spoken = f" --interface {quote(network)}" if network else ""
+        return f"--nodes {jobs or nodes} --launcher {launcher}{spoken}"
+
+    return told
 
 
 HEADERS = Path(".snakemake/unet-headers.json")
