@@ -111,7 +111,8 @@ def test_profiles_and_configurations_that_are_named_exist(page: Path) -> None:
 
 @each_page
 def test_rules_that_are_asked_for_exist(page: Path) -> None:
-    rules = "".join(path.read_text() for path in (ROOT / "workflow").rglob("*.smk"))
+    files = [ROOT / "workflow/Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
+    rules = "".join(path.read_text() for path in files)
     for words in calls(page, "snakemake"):
         if words and re.fullmatch("[a-z]+", words[0]):
             assert re.search(rf"^ *(rule|checkpoint) {words[0]}:", rules, re.MULTILINE), words[0]
