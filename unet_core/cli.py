@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         stream=sys.stderr,
         force=True,
     )
+    _log_given(options)
     try:
         _COMMANDS[options.command](options)
     except UNetCoreError as error:
@@ -51,6 +52,13 @@ def main(arguments: list[str] | None = None) -> int:
             os._exit(error.exit_code)  # Python would wait for the thread that hangs
         return error.exit_code
     return 0
+
+
+def _log_given(options: argparse.Namespace) -> None:
+    """What the job was given, for the report, where it is set beside what was used."""
+    if hasattr(options, "memory_mb"):
+        told = f"threads={options.threads} gpus={options.gpus} memory_mb={options.memory_mb}"
+        logging.info("given: %s slurm_job=%s", told, os.environ.get("SLURM_JOB_ID"))
 
 
 def _convert(options: argparse.Namespace) -> None:

@@ -69,7 +69,7 @@ def convert(sections: Mapping[str, Any], extent: Extent, image: str) -> Work:
     unit_mb = prod(map(min, extent.unit, shape)) * extent.voxel_bytes / 1e6
     levels = prod(extent.block) * (4 * stored + 24 * extent.channels) / 1e6
     most = max(2 * unit_mb + prod(band) * value / 1e6, levels if _is_tall(sections, shape) else 0)
-    rate = {"raw": 0.06 * extent.channels, "truth": 0.12, "mask": 0.05}[image]
+    rate = {"raw": 0.03 * extent.channels, "truth": 0.06, "mask": 0.03}[image]
     if image == "truth" and sections["truth"].kind == "binary":
         rate = 0.3  # components are labelled twice
     return Work(

@@ -82,7 +82,7 @@ def write_report(
         for model in models
         if volume["truth"]
     }
-    jobs = list(jobs_of(results, volumes))
+    jobs = jobs_of(results, volumes)
     ordered = sorted(volumes, key=lambda volume: _FOLDS.index(volume["fold"]))
     tables = _tables(scores, volumes, models)
     described = [_model(results / "models" / model, model) for model in manifest["models"]]

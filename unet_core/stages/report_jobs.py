@@ -8,15 +8,44 @@ from typing import Any
 
 from unet_core.figures.flow import STAGES
 from unet_core.io.arrays import open_level
+from unet_core.stages.report_given import Given, Seen, accounted, given_in
 
 
-def jobs_of(results: Path, volumes: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def jobs_of(results: Path, volumes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One mapping per job that left a benchmark, in stage order; `volumes`: of the manifest.
 
-    `stage`, `name`, `seconds`, `cpu` (seconds), `memory` (MB), `amount` (what was done) and `rate`
-    (per second); None for what is unknown. Of a job that went on after an interruption Snakemake
-    knows the last part alone.
+    `stage`, `name`, `seconds`, `cpu` (seconds), `memory` (MB), `asked` (MB that the job was given),
+    `of_memory` and `of_time` (used of what was asked for), `amount` (what was done) and `rate` (per
+    second); None for what is unknown. Time limits are known of jobs of Slurm alone. Of a job that
+    went on after an interruption Snakemake knows the last part alone.
     """
+    jobs = list(_benchmarked(results, volumes))
+    numbers = [job["given"].slurm_job for job in jobs if job["given"]]
+    seen = accounted([number for number in numbers if number])
+    return [_compared(job, seen) for job in jobs]
+
+
+def _compared(job: dict[str, Any], seen: Mapping[str, Seen]) -> dict[str, Any]:
+    """The job with what it was given beside what it took."""
+    given: Given | None = job.pop("given")
+    by_slurm = seen.get(given.slurm_job or "") if given else None
+    used, asked = job["memory"], given.memory_mb if given else None
+    if by_slurm and by_slurm.memory_mb:
+        used = max(used or 0, by_slurm.memory_mb)
+    limit = by_slurm.minutes if by_slurm else None
+    return job | {
+        "memory": used,
+        "asked": asked,
+        "of_memory": _share(used, asked),
+        "of_time": _share(job["seconds"], limit and 60 * limit),
+    }
+
+
+def _share(used: float | None, asked: float | None) -> str | None:
+    return f"{100 * used / asked:.0f} %" if used and asked else None
+
+
+def _benchmarked(results: Path, volumes: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     voxels: dict[str, int] = {}
     inferred: dict[str, int] = {}
     for volume in volumes:
@@ -44,6 +73,7 @@ def jobs_of(results: Path, volumes: Sequence[Mapping[str, Any]]) -> Iterator[dic
                 "memory": number_of(rows[-1].get("max_rss", "")),
                 "amount": f"{amount:.4g} {unit}" if amount else None,
                 "rate": rate,
+                "given": given_in(results / "logs" / stage / f"{path.stem}.log"),
             }
 
 
