@@ -11,20 +11,20 @@ from tests.slurm.sandbox import Sandbox, sandbox
 
 
 @pytest.fixture(scope="session")
-def _cluster() -> Iterator[Sandbox]:
+def slurm_session() -> Iterator[Sandbox]:
     with sandbox() as cluster:
         yield cluster
 
 
 @pytest.fixture
-def slurm(_cluster: Sandbox) -> Iterator[Sandbox]:
+def slurm(slurm_session: Sandbox) -> Iterator[Sandbox]:
     """A cluster with all its nodes and no jobs; it is brought up once per process of pytest.
 
     What a test leaves behind is ended after it: jobs, and nodes that are down.
     """
-    yield _cluster
-    _cluster.repair()
-    _cluster.scancel()
+    yield slurm_session
+    slurm_session.repair()
+    slurm_session.scancel()
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        if run.returncode in (124, 137):
+        if run.returncode in (124, 137, -9):  # timeout(1) kills itself with its group
             self.slurm.scancel()
             self.unlock()
         return run
@@ -128,12 +128,13 @@ class Project:
         kept = [line for line in path.read_text().splitlines() if line.split(":")[0] not in names]
         path.write_text("\n".join([*kept, *(f"{k}: {v}" for k, v in names.items())]) + "\n")
 
-    def sheet(self, volumes: Mapping[str, tuple[str, str]]) -> None:
-        """Write config/volumes.tsv: name to fold and sections of the phantom."""
-        rows = ["name\traw\ttruth\tfold\tvoxel_size_nm\tsections"]
-        for name, (fold, sections) in volumes.items():
+    def sheet(self, volumes: Mapping[str, tuple[str, ...]]) -> None:
+        """Write config/volumes.tsv: name to fold, sections of the phantom and, maybe, batch."""
+        rows = ["name\traw\ttruth\tfold\tvoxel_size_nm\tsections\tbatch"]
+        for name, (fold, sections, *batch) in volumes.items():
             truth = "-" if fold == "predict" else "truth.tif"
-            rows.append(f"{name}\traw.tif\t{truth}\t{fold}\t50,4,4\t{sections}")
+            cells = (name, "raw.tif", truth, fold, "50,4,4", sections, *(batch or ["-"]))
+            rows.append("\t".join(cells))
         self.write("config/volumes.tsv", "\n".join(rows) + "\n")
 
 
@@ -141,7 +142,7 @@ def new_project(
     folder: Path,
     slurm: Sandbox,
     *,
-    volumes: Mapping[str, tuple[str, str]] = VOLUMES,
+    volumes: Mapping[str, tuple[str, ...]] = VOLUMES,
     shape: tuple[int, int, int] = SHAPE,
     **changes: Any,
 ) -> Project:

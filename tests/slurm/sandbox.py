@@ -97,6 +97,20 @@ class Sandbox:
         table = [line.split("|", 3) for line in lines]
         return [Queued(int(job), *others) for job, *others in table]
 
+    def accounted(self, folder: Path) -> list[dict[str, str]]:
+        """What sacct says of all ended jobs that were submitted from a folder, by its fields."""
+        fields = "JobIDRaw,State,Partition,Account,ReqCPUS,ReqMem,ReqTRES,TimelimitRaw,Comment"
+
+        def rows() -> list[dict[str, str]]:
+            told = self.run("sacct", "-X", "-n", "-P", "-o", f"{fields},WorkDir").splitlines()
+            table = [dict(zip([*fields.split(","), "in"], line.split("|"), strict=True))
+                     for line in told]  # fmt: skip
+            return [row for row in table if row["in"] == str(folder)]
+
+        # Just after a job's end sacct may not know it yet.
+        self.until(lambda: all(row["State"] not in BUSY for row in rows()), "sacct", limit_s=30)
+        return rows()
+
     def scancel(self, *jobs: int) -> None:
         """End these jobs, by default all, and wait until they are gone."""
         named = set(jobs) or {each.job for each in self.squeue()}
@@ -114,16 +128,16 @@ class Sandbox:
 
 
 @contextmanager
-def sandbox() -> Iterator[Sandbox]:
+def sandbox(**settings: str) -> Iterator[Sandbox]:
     """A cluster that ends with this block, or with this process, however that ends.
 
-    Skips the test where the machine lacks what is needed.
+    `settings`: of `up`. Skips the test where the machine lacks what is needed.
     """
     if sys.platform != "linux":
         pytest.skip("Slurm needs Linux")
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     cleared = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SRUN"))}
-    environment = cleared | SHAPE | {"SLURM_SANDBOX": str(folder), "UNET_DEVICE": "cpu"}
+    environment = cleared | SHAPE | settings | {"SLURM_SANDBOX": str(folder), "UNET_DEVICE": "cpu"}
     log = folder.with_suffix(".down")
     # Ends the cluster when its input does: by `communicate` below, or because this process is gone.
     ending = subprocess.Popen(
