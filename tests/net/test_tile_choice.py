@@ -3,12 +3,14 @@
 from math import prod
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_core.config import InferConfig, UNetConfig
 from unet_core.config.shape import waste
 from unet_core.geometry import Box, Zyx
+from unet_core.net import tile_choice
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.engine import Engine
 from unet_core.net.memory import indexable
@@ -102,12 +104,23 @@ def test_work_over_the_least_there_can_be(model: UNetConfig, px: int, most: floa
     assert 1 < waste(model, [read], voxels=box.size) <= most
 
 
-def test_the_time_of_a_unit_counts_its_smaller_tiles() -> None:
-    model = UNetConfig(width=4, depth=2)
+def test_the_time_of_a_unit_counts_its_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = UNetConfig(width=2, depth=4)
     state = initialise(UNet(model), seed=0).state_dict()
     config = InferConfig(precision="float32")
     engine = Engine([Predictor(Checkpoint(model, "none", state), config)], config)
-    parts = parts_of([model], Box((0, 0, 0), (2, 200, 330)), tile_px=200, downsample=(1, 1, 1))
-    assert len({part.core.shape for part in parts}) == 2
-    rate = seconds_per_voxel(engine, parts, "uint8")
-    assert 0 < rate * prod((2, 200, 330)) < 60
+    shape = (2, 432, 208)
+    parts = parts_of([model], Box((0, 0, 0), shape), tile_px=240, downsample=(1, 1, 1))
+    assert len({part.read.size for part in parts}) == 2
+    assert seconds_per_voxel(engine, parts, "uint8") > 0
+    # A device that takes a second for every voxel it is shown, after a slow first pass.
+    seconds, forward = [1e6], UNet.forward
+
+    def timed(network: UNet, x: torch.Tensor) -> torch.Tensor:
+        seconds.append(x.numel() + (1e6 if len(seconds) == 1 else 0))
+        return forward(network, x)
+
+    monkeypatch.setattr(UNet, "forward", timed)
+    monkeypatch.setattr(tile_choice.time, "perf_counter", lambda: float(sum(seconds)))
+    found = seconds_per_voxel(engine, parts, "uint8") * prod(shape)
+    assert found == pytest.approx(sum(part.read.size for part in parts))

@@ -11,6 +11,7 @@ import torch
 from tests.run.jobs import job_of, plan_of
 from tests.stages.test_infer import noise
 from unet_core.config import Resources
+from unet_core.errors import PlanError
 from unet_core.io.ledger import building
 from unet_core.run import tile_choice
 from unet_core.run.crew import Crew
@@ -64,6 +65,23 @@ def test_what_is_tried_is_kept_and_where_it_is_too_large_another_is_chosen(
     given = int(smaller) + 1
     assert chosen(tmp_path, job, given) == 256
     assert chosen(tmp_path, job, given) == 256
+
+
+def test_tiles_are_tried_with_which_all_cores_have_work(job: Job) -> None:
+    def fitting(memory_mb: float, threads: int = 2) -> list[int]:
+        resources = Resources(threads=threads, memory_mb=int(memory_mb) + 1)
+        return tile_choice._fitting(job, RAW, plan_of(job), resources)
+
+    need = {px: need_mb(job.with_tile(px), RAW, 0) for px in (256, 512)}
+    two = need_mb(replace(job.with_tile(256), passes=2), RAW, 0)
+    assert two < need[512] < 2 * need[256]
+    assert fitting(2 * need[512]) == [256, 512]  # two workers
+    assert fitting(2 * need[256]) == [256]
+    assert fitting(need[512]) == [256]  # one worker with two tiles at a time
+    assert fitting(need[512], threads=1) == [256, 512]
+    assert fitting(need[256]) == [256]
+    with pytest.raises(PlanError, match="one block needs"):
+        fitting(need[256] - 2)
 
 
 def test_the_trial_of_a_worker_times_every_size(job: Job) -> None:

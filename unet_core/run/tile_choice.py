@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 import numpy.typing as npt
 
@@ -17,7 +18,13 @@ from unet_core.net.predict import TileTooLarge
 from unet_core.net.tile_choice import FIXED_PX, affordable, candidates, guess
 from unet_core.run.crew import Crew, Done
 from unet_core.run.inference import Job
-from unet_core.run.inference_plan import Raw, largest_unit, need_mb, refuse_if_too_large
+from unet_core.run.inference_plan import (
+    Raw,
+    largest_unit,
+    need_mb,
+    refuse_if_too_large,
+    spread,
+)
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +109,7 @@ def try_tiles(trial: _Trial, *, jobs: Sequence[Job], raw: npt.DTypeLike) -> Done
 
 
 def _fitting(job: Job, raw: Raw, todo: Sequence[Block], resources: Resources) -> list[int]:
-    """Sizes that leave room for as many workers as there may be, else for one."""
+    """Sizes that fit the memory, of which those with which the most of the cores have work."""
     shard = fine(Box((0, 0, 0), job.shard), job.config.downsample).shape
     sizes = candidates(
         job.models, step=job.step, shard=shard, shape=job.raw_shape, gpu=bool(job.gpus)
@@ -110,10 +117,15 @@ def _fitting(job: Job, raw: Raw, todo: Sequence[Block], resources: Resources) ->
     given = resources.memory_mb
     if given is None:
         return sizes
-    wanted = max(1, min(resources.gpus or resources.threads, len(todo)))
-    need = {px: need_mb(job.with_tile(px), raw, 0) for px in sizes}
-    for share in (given / wanted, given):
-        if fitting := [px for px in sizes if need[px] <= share]:
-            return fitting
-    refuse_if_too_large(job.with_tile(sizes[0]), raw, given)
-    return sizes[:1]
+    fitting = [px for px in sizes if need_mb(job.with_tile(px), raw, 0) <= given]
+    if not fitting:
+        refuse_if_too_large(job.with_tile(sizes[0]), raw, given)
+    busy = {px: _busy(job.with_tile(px), raw, len(todo), resources) for px in fitting}
+    return [px for px in fitting if busy[px] == max(busy.values())]
+
+
+def _busy(job: Job, raw: Raw, blocks: int, resources: Resources) -> float:
+    """Cores that have work within the memory, of those that would have it with more."""
+    units = -(-blocks * prod(job.shard) // prod(job.unit))
+    least = spread(job, raw, resources, units)
+    return prod(least) / prod(spread(job, raw, replace(resources, memory_mb=None), units))
