@@ -31,16 +31,21 @@ STITCH = """\
     slurm_partition: gpu
   stitch:
     nodes: 2
-    threads: 2
+set-threads:
+  stitch: 2
 """
 
 
-def submit(slurm: Sandbox, store: Path, **options: object) -> int:
-    """A job on two nodes with two workers each that writes the store of 18 blocks."""
+def script_of(store: Path, **options: object) -> str:
+    """A command that writes the store of 18 blocks."""
     script = store.with_name("script.py")
-    script.write_text(SCRIPT.replace("{options}", repr({"resources": RESOURCES, **options})))
-    command = f"cd {REPOSITORY}; PYTHONPATH={REPOSITORY} exec {sys.executable} {script} {store}"
-    return slurm.submit(command, *TWO_NODES)
+    script.write_text(SCRIPT.replace("{options}", repr(options)))
+    return f"cd {REPOSITORY}; PYTHONPATH={REPOSITORY} exec {sys.executable} {script} {store}"
+
+
+def submit(slurm: Sandbox, store: Path, **options: object) -> int:
+    """A job on two nodes with two workers each."""
+    return slurm.submit(script_of(store, resources=RESOURCES, **options), *TWO_NODES)
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def open_workers(
     environment = [_environment(resources, workers, number) for number in range(workers)]
     with dask.config.set(SETTINGS), ExitStack() as here:
         if workers == 1:
-            here.enter_context(_environ(environment[0]))
+            here.enter_context(set_environment(environment[0]))
             cluster = LocalCluster(
                 n_workers=1,
                 processes=False,
@@ -207,7 +207,7 @@ def open_workers(
 
 
 @contextmanager
-def _environ(variables: dict[str, str]) -> Iterator[None]:
+def set_environment(variables: dict[str, str]) -> Iterator[None]:
     """These variables in this process, and after it what was there before.
 
     Workers that are opened later are pinned to the devices of the job, not to that of this one.

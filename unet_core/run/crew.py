@@ -13,6 +13,7 @@ from unet_core.errors import BlockError, Hung, Interrupted, PlanError
 from unet_core.io.ledger import Build
 from unet_core.run.cluster import Workers, open_workers
 from unet_core.run.dispatch import Dispatch, Failure, told_full
+from unet_core.run.jobqueue import open_jobs
 from unet_core.run.nodes import open_steps
 from unet_core.run.steps import asked_to_end, progress
 
@@ -283,8 +284,7 @@ class Crew:
         if self._workers is None or not fitting:
             self._opened.close()
             # Where there is one unit, to start a process would take longer than to compute it.
-            there = workers > 1 and self.resources.launcher != "here"
-            opener = open_steps if there else open_workers
+            opener = _OPENERS[self.resources.launcher if workers > 1 else "here"]
             opened = opener(self.resources, workers=workers, dashboard=watched)
             self._workers = self._opened.enter_context(opened)
             self._size, self._watched = workers, watched
@@ -325,6 +325,8 @@ def _told(step: str, failed: Mapping[str, Failure]) -> str:
         "same command again"
     )
 
+
+_OPENERS = {"here": open_workers, "srun": open_steps, "jobqueue": open_jobs}
 
 _UNWATCHED = 4
 """Units up to which a dashboard would be gone before anyone looks; its start takes 0.4 s."""

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 import dask
 import psutil
@@ -23,7 +24,7 @@ from distributed.core import Status
 
 from unet_core.config import Resources
 from unet_core.errors import BlockError, PlanError
-from unet_core.run.cluster import SETTINGS, Workers, keep_quiet, unseen_signals
+from unet_core.run.cluster import SETTINGS, SLOTS, Workers, keep_quiet, unseen_signals
 from unet_core.run.worker import CREDENTIALS, credentials
 
 log = logging.getLogger(__name__)
@@ -41,13 +42,30 @@ _LEAVES_S, _ENDS_S = 5.0, 60.0
 """For the steps to end when told to; for Slurm to end them."""
 
 
-class StepWorkers(Workers):
-    """Workers that are steps of this Slurm job."""
+class Remote(Protocol):
+    """Where workers run, by what they tell the scheduler: `name@job.step`."""
+
+    @property
+    def hopeless(self) -> bool:
+        """Is none left, nor started again?"""
+        ...
+
+    def has_ended(self, name: str) -> bool:
+        """Has Slurm ended where this worker ran?"""
+        ...
+
+    def kill(self, name: str) -> None:
+        """Have Slurm end it."""
+        ...
+
+
+class RemoteWorkers(Workers):
+    """Workers that Slurm has started, as steps of this job or as jobs."""
 
     # SlurmdTimeout is 300 s by default, and a node's steps are given another minute.
     notice_s = 600.0
 
-    def __init__(self, client: Client, cluster: SpecCluster, steps: "Steps") -> None:
+    def __init__(self, client: Client, cluster: SpecCluster, steps: Remote) -> None:
         super().__init__(client, cluster.scheduler, here=False)
         self._loop, self._steps = cluster.loop, steps
         self._named: dict[str, str] = {}
@@ -63,7 +81,7 @@ class StepWorkers(Workers):
         """
         found = {}
         for worker in list(self._scheduler.workers.values()):
-            name, step = worker.server_id, str(worker.name)
+            name, step = worker.server_id, f"{worker.name}@{worker.metrics.get('slurm', '')}"
             self._named[name] = step
             self._used[name] = float(worker.metrics.get("cpu_s", 0.0))
             if worker.status == Status.running and not self._steps.has_ended(step):
@@ -146,13 +164,11 @@ class Steps:
         return client is None or client.poll() is not None
 
     def kill(self, name: str) -> None:
-        """SIGKILL to a step; `name` is that of its worker, `slot.start@job.step`."""
+        """SIGKILL to a step; `name`: `slot.start@job.step`."""
         client = self._clients.get(name.split("@")[0])
         if client is None or client.poll() is not None:
             return
-        command = ["scancel", "--signal=KILL", name.split("@")[-1]]
-        # In a thread, as Slurm may take its time to answer.
-        threading.Thread(target=_tell, args=[command], daemon=True).start()
+        tell_slurm(["scancel", "--signal=KILL", name.split("@")[-1]])
 
     def _watch(self, slot: int) -> None:
         """Keep one worker running."""
@@ -207,11 +223,11 @@ def open_steps(resources: Resources, *, workers: int, dashboard: bool = True) ->
             cluster = opened.enter_context(_cluster(host, security, dashboard=dashboard))
         client = opened.enter_context(Client(cluster))
         if dashboard:
-            _tell_dashboard(cluster)
+            tell_dashboard(cluster)
         command = srun_command(resources, workers, cluster.scheduler_address)
         steps = opened.enter_context(Steps(command, environment, workers))
         opened.callback(_dismiss, cluster, steps)
-        found = StepWorkers(client, cluster, steps)
+        found = RemoteWorkers(client, cluster, steps)
         _await(found, steps, workers)
         log.info("%d of %d workers on %d nodes", len(found.present()), workers, resources.nodes)
         yield found
@@ -225,8 +241,8 @@ def srun_command(resources: Resources, workers: int, scheduler: str) -> list[str
         *("srun", "--nodes=1", "--ntasks=1", "--exact", "--mpi=none", "--input=none"),
         *(f"--cpus-per-task={max(1, resources.threads // each)}", f"--mem={share_mb}"),
         *(["--gpus=1"] if resources.gpus else []),
-        *(sys.executable, "-m", "unet_core.run.worker"),
-        *("--memory-mb", str(share_mb), scheduler),
+        *(sys.executable, "-m", "unet_core.run.worker", scheduler, "--nthreads", str(SLOTS)),
+        *("--memory-limit", f"{share_mb}MB", "--name"),
     ]
 
 
@@ -263,7 +279,8 @@ def _cluster(host: str, security: Security, *, dashboard: bool) -> SpecCluster:
     )
 
 
-def _tell_dashboard(cluster: SpecCluster) -> None:
+def tell_dashboard(cluster: SpecCluster) -> None:
+    """Where it is, and how to see it from another machine."""
     port, node = cluster.scheduler_info["services"].get("dashboard"), socket.gethostname()
     log.info(
         "dashboard at http://127.0.0.1:%s/status on %s; from elsewhere: ssh -L %s:127.0.0.1:%s %s",
@@ -273,10 +290,14 @@ def _tell_dashboard(cluster: SpecCluster) -> None:
 
 def _environment(resources: Resources, workers: int) -> dict[str, str]:
     """Of the steps: what srun is told by arguments must not be told otherwise by the job."""
-    threads = str(max(1, resources.threads // -(-workers // resources.nodes)))
     told = {n: v for n, v in os.environ.items() if not n.startswith("SLURM_") or n in _OF_JOB}
+    return told | environment_of_worker(resources, workers)
+
+
+def environment_of_worker(resources: Resources, workers: int) -> dict[str, str]:
+    """Threads of the libraries, and how memory is allocated."""
+    threads = str(max(1, resources.threads // -(-workers // resources.nodes)))
     return {
-        **told,
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads),
         **{name: str(v) for name, v in SETTINGS["distributed.nanny.pre-spawn-environ"].items()},
     }
@@ -285,7 +306,7 @@ def _environment(resources: Resources, workers: int) -> dict[str, str]:
 _OF_JOB = {"SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CONF", "SLURM_CLUSTERS"}
 
 
-def _await(found: StepWorkers, steps: Steps, workers: int) -> None:
+def _await(found: RemoteWorkers, steps: Steps, workers: int) -> None:
     """Return when all are there, or the first one for a while."""
     began, first = time.monotonic(), None
     while (there := len(found.present())) < workers:
@@ -311,6 +332,11 @@ def _wait(clients: Sequence["subprocess.Popen[bytes]"], seconds: float) -> None:
     end = time.monotonic() + seconds
     while any(client.poll() is None for client in clients) and time.monotonic() < end:
         time.sleep(0.05)
+
+
+def tell_slurm(command: Sequence[str]) -> None:
+    """Run a command of Slurm in a thread, as it may take its time to answer."""
+    threading.Thread(target=_tell, args=[command], daemon=True).start()
 
 
 def _kill(client: "subprocess.Popen[bytes]") -> None:

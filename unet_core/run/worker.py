@@ -1,4 +1,4 @@
-"""A worker on another node: `python -m unet_core.run.worker SCHEDULER NAME`, a process of its own.
+"""A worker on another node: `python -m unet_core.run.worker SCHEDULER`, a process of its own.
 
 It does what the driver says and ends with it: whatever closes it, the driver or the loss of the
 connection, ends the process at once, so that a block under way is written by nobody.
@@ -19,10 +19,11 @@ from typing import Any
 
 import dask
 import psutil
+from dask.utils import parse_bytes
 from distributed import Security, Worker
 from distributed.utils import get_ip
 
-from unet_core.run.cluster import SETTINGS, SLOTS, keep_quiet
+from unet_core.run.cluster import SETTINGS, keep_quiet
 from unet_core.run.steps import ENDS
 
 CREDENTIALS = "UNET_WORKER_CREDENTIALS"
@@ -51,21 +52,23 @@ def main(arguments: list[str]) -> None:
     """Work until the driver is gone or says that this is the end."""
     parser = argparse.ArgumentParser(prog="unet_core.run.worker")
     parser.add_argument("scheduler", help="address, tls://host:port")
-    parser.add_argument("name", help="of this worker, unique within the job")
-    parser.add_argument("--memory-mb", type=int, required=True, help="it ends before it takes more")
+    parser.add_argument("--name", required=True, help="of this worker, unique within the job")
+    parser.add_argument("--nthreads", type=int, required=True, help="blocks in flight")
+    parser.add_argument("--memory-limit", type=parse_bytes, required=True, help="most it may take")
+    parser.add_argument("--lifetime", help="it ends by itself after it, such as 3540s")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s {options.name}: %(message)s")
     keep_quiet()
     # Whoever ends a job signals its workers too; blocks under way are to be finished.
     for number in (*ENDS, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    watch = threading.Thread(target=_watch_memory, args=[options.memory_mb * 10**6], daemon=True)
+    watch = threading.Thread(target=_watch_memory, args=[options.memory_limit], daemon=True)
     watch.start()
     with dask.config.set(SETTINGS):
-        asyncio.run(_work(options.scheduler, options.name))
+        asyncio.run(_work(options))
 
 
-async def _work(scheduler: str, name: str) -> None:
+async def _work(options: argparse.Namespace) -> None:
     given = json.loads(os.environ.pop(CREDENTIALS))
     security = Security(
         require_encryption=True,
@@ -76,11 +79,12 @@ async def _work(scheduler: str, name: str) -> None:
         tls_client_key=given["key"],
         tls_client_cert=given["certificate"],
     )
-    host, _, port = scheduler.removeprefix("tls://").rpartition(":")
+    host, _, port = options.scheduler.removeprefix("tls://").rpartition(":")
     worker = _Worker(
-        scheduler,
-        name=name + step_of_slurm(),
-        nthreads=SLOTS,
+        options.scheduler,
+        name=options.name,
+        nthreads=options.nthreads,
+        lifetime=options.lifetime,
         memory_limit=0,
         host=get_ip(host, int(port)),  # this node's on the driver's network, and no other
         dashboard=False,
@@ -88,21 +92,20 @@ async def _work(scheduler: str, name: str) -> None:
         local_directory=tempfile.mkdtemp(prefix="unet-worker-"),
         security=security,
         protocol="tls://",
-        metrics={"cpu_s": _cpu_s},
+        metrics={"cpu_s": _cpu_s, "slurm": _place},
     )
     await worker
     await worker.finished()
 
 
-def step_of_slurm() -> str:
-    """`@job.step` of this process, nothing where it is none."""
-    job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID")
-    return f"@{job}.{step}" if job and step else ""
-
-
 async def _cpu_s(worker: Worker) -> float:
     times = psutil.Process().cpu_times()
     return float(times.user + times.system)
+
+
+async def _place(worker: Worker) -> str:
+    """Job and step of this process, `7.3`."""
+    return f"{os.environ.get('SLURM_JOB_ID')}.{os.environ.get('SLURM_STEP_ID', 'batch')}"
 
 
 def _watch_memory(limit: int) -> None:

@@ -1,0 +1,169 @@
+"""The dask cluster of one job whose workers are Slurm jobs of their own, by dask-jobqueue.
+
+For where an allocation of several nodes never starts. The workers come as the queue lets them, and
+those that are lost are submitted again.
+"""
+
+import logging
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import dask
+from distributed import Client, Security, SpecCluster
+
+from unet_core.config import Resources
+from unet_core.errors import PlanError
+from unet_core.run.cluster import (
+    SETTINGS,
+    SLOTS,
+    Workers,
+    keep_quiet,
+    set_environment,
+    unseen_signals,
+)
+from unet_core.run.nodes import (
+    RemoteWorkers,
+    address_of,
+    environment_of_worker,
+    tell_dashboard,
+    tell_slurm,
+)
+from unet_core.run.worker import CREDENTIALS, credentials
+
+log = logging.getLogger(__name__)
+
+_ASKED_EVERY_S = 2.0
+
+_LEAVES_BEFORE_S = 60
+"""The end of its job's time limit, a worker ends by itself."""
+
+
+class _JobWorkers(RemoteWorkers):
+    # A queue may let nobody in for days.
+    notice_s = 7 * 24 * 3600.0
+
+
+class _Jobs:
+    """The jobs of workers."""
+
+    hopeless = False
+
+    def __init__(self) -> None:
+        self._asked: dict[str, tuple[float, bool]] = {}
+
+    def has_ended(self, name: str) -> bool:
+        """Does Slurm know this worker's job no more, or as ended?"""
+        job = _job_of(name)
+        at, ended = self._asked.get(job, (0.0, False))
+        if not ended and time.monotonic() - at > _ASKED_EVERY_S:
+            command = ["squeue", "--noheader", "--states=all", "--jobs", job, "--format=%T"]
+            told = subprocess.run(command, capture_output=True, text=True)
+            known = told.returncode == 0 or "Invalid job id" not in told.stderr
+            ended = told.stdout.strip() not in _ALIVE if told.returncode == 0 else not known
+            self._asked[job] = time.monotonic(), ended
+        return ended
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to a worker's job; another is submitted."""
+        tell_slurm(["scancel", "--signal=KILL", "--full", _job_of(name)])
+
+
+_ALIVE = {"CONFIGURING", "RUNNING", "COMPLETING", "STAGE_OUT", "SUSPENDED", "STOPPED", "SIGNALING"}
+
+
+def _job_of(name: str) -> str:
+    return name.split("@")[-1].split(".")[0]
+
+
+@contextmanager
+def open_jobs(resources: Resources, *, workers: int, dashboard: bool = True) -> Iterator[Workers]:
+    """Submit a job for each of `workers`, with an equal share of what one of `nodes` is.
+
+    Partition, account, time limit and other options of the jobs are those of dask-jobqueue's own
+    settings (`jobqueue.slurm.queue` and others in ~/.config/dask/jobqueue.yaml, or the environment
+    variable DASK_JOBQUEUE__SLURM__QUEUE). Returns at once: work begins when the first job does.
+
+    Raises
+    ------
+    PlanError
+        If dask-jobqueue or Slurm is not there.
+    """
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError as error:
+        raise PlanError(
+            f"--launcher jobqueue needs dask-jobqueue ({error}): pip install -e '.[jobqueue]'; or "
+            "use --launcher srun within a job of several nodes"
+        ) from error
+    if shutil.which("sbatch") is None:
+        raise PlanError("--launcher jobqueue submits workers with sbatch, which is not on the PATH")
+    keep_quiet()
+    security, environment = Security.temporary(), environment_of_worker(resources, workers)
+    environment[CREDENTIALS] = credentials(security)
+    # A worker that does not reach this process ends by itself.
+    configured = {**SETTINGS, "jobqueue.slurm.death-timeout": None}
+    with dask.config.set(configured), ExitStack() as opened:
+        # sbatch hands its environment on; key and certificate are in no file of ours.
+        opened.enter_context(set_environment(environment))
+        with unseen_signals():
+            cluster = opened.enter_context(_cluster(SLURMCluster, resources, workers, security))
+        client = opened.enter_context(Client(cluster))
+        if dashboard:
+            tell_dashboard(cluster)
+        cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)
+        log.info("%d worker jobs submitted", workers)
+        yield _JobWorkers(client, cluster, _Jobs())
+
+
+def _cluster(kind: Any, resources: Resources, workers: int, security: Security) -> SpecCluster:
+    each = -(-workers // resources.nodes)
+    share_mb = (resources.of_a_node.memory_mb or 0) // each
+
+    class SLURMCluster(kind):  # type: ignore[misc]
+        def _get_worker_security(self, security: Security) -> None:
+            """None of the files that dask-jobqueue writes: workers have it in their environment."""
+
+    options = {"host": address_of(resources.interface), "dashboard_address": "127.0.0.1:0"}
+    return SLURMCluster(
+        cores=SLOTS,
+        processes=1,
+        memory=f"{share_mb}MB",
+        job_cpu=max(1, resources.threads // each),
+        job_mem=f"{share_mb}M",
+        worker_command="unet_core.run.worker",
+        worker_extra_args=[
+            "--lifetime",
+            f"{_seconds(str(_configured('walltime'))) - _LEAVES_BEFORE_S}s",
+        ],
+        job_extra_directives=[
+            *(_configured("job-extra-directives") or []),
+            *(["--gpus=1"] if resources.gpus else []),
+            *("--no-requeue", "--export=ALL"),
+        ],
+        log_directory=_configured("log-directory") or "logs/workers",
+        security=security,
+        protocol="tls://",
+        scheduler_options=options,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _configured(name: str) -> Any:
+    return dask.config.get(f"jobqueue.slurm.{name}")
+
+
+def _seconds(walltime: str) -> int:
+    """Of a time limit in Slurm's notation: minutes, h:m:s, d-h:m:s ..."""
+    days, dash, rest = walltime.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash:
+        hours, minutes, seconds = [*parts, 0, 0][:3]
+    elif len(parts) == 3:
+        hours, minutes, seconds = parts
+    else:
+        hours, (minutes, seconds) = 0, [*parts, 0][:2]
+    return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds
