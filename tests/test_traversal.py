@@ -17,7 +17,7 @@ from unet_core.traversal import walk
     chunk=zyx(1, 6),
     most=st.none() | st.integers(0, 9000),
     at_most=st.sampled_from([1.0, 1.2, 2.0]),
-    runs=st.integers(1, 3),
+    runs=st.integers(1, 4),
 )
 def test_a_walk_keeps_its_promise_of_memory_and_of_voxels_decoded(
     shape: Zyx, block: Zyx, halo: Zyx, chunk: Zyx, most: int | None, at_most: float, runs: int
@@ -26,8 +26,8 @@ def test_a_walk_keeps_its_promise_of_memory_and_of_voxels_decoded(
     found = walk(plan, shape=shape, chunk=chunk, most_voxels=most, at_most=at_most, runs=runs)
     assert sorted(found.blocks) == sorted(plan)
     assert most is None or found.cache_voxels <= most
-    share = -(-len(plan) // runs)
-    parts = [found.blocks[i : i + share] for i in range(0, len(plan), share)]
+    cuts = [len(plan) * number // runs for number in range(runs + 1)]
+    parts = [found.blocks[a:b] for a, b in itertools.pairwise(cuts)]
     decoded = sum(decoded_voxels(part, shape, chunk, found.cache_voxels) for part in parts)
     assert decoded <= found.amplification * np.prod(shape) * (1 + 1e-9)
 

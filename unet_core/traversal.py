@@ -2,7 +2,8 @@
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -36,7 +37,8 @@ def walk(
 
     In strips along z whose section (y, x) is some blocks wide and high, each in C order: the
     cache holds one layer of a strip (one row of it where layers share nothing), and only the
-    strips' sides are decoded twice.
+    strips' sides are decoded twice. A run that ends with a strip costs nothing more, one that
+    ends within a strip what is read before and after that place.
 
     Parameters
     ----------
@@ -49,17 +51,22 @@ def walk(
     at_most
         Amplification above which a larger cache is worth its memory.
     runs
-        Pieces of the order that are read by processes of their own, each with such a cache.
+        Equal pieces of the order (the i-th from ``n * i // runs`` on) that are read by processes
+        of their own, each with such a cache.
     """
     axes = [_axis(plan, axis, shape[axis], chunk[axis]) for axis in range(3)]
     volume = sum(block.write.size for block in plan)
     z, y, x = axes
+    columns = Counter(block.write.start[1:] for block in plan)
     plain = prod(axis.decoded(axis.count) for axis in axes) / volume
     ways = [(0, plain, 1, 1)]
     for high, wide in itertools.product(y.cuts if z.overlaps else [1], x.cuts):
         keep = _kept(axes, high, wide)
         once = z.decoded(1) * y.decoded(high) * x.decoded(wide)
-        again = (runs - 1) * _shared(axes, high, wide)
+        strips = Counter[tuple[int, int]]()
+        for (b, c), count in columns.items():
+            strips[y.part(b, high), x.part(c, wide)] += count
+        again = _within(strips, runs) * _shared(axes, high, wide)
         ways.append((keep, (once + again) / volume, high, wide))
     fitting = [way for way in ways if most_voxels is None or way[0] <= most_voxels]
     good = [way for way in fitting if way[1] <= at_most]
@@ -134,6 +141,13 @@ def _kept(axes: Sequence[_Axis], high: int, wide: int) -> int:
     if z.overlaps or y.overlaps:
         return layer * row * (width + (cell if wide < x.count else 0))
     return layer * row * cell if x.overlaps else 0
+
+
+def _within(strips: Mapping[tuple[int, int], int], runs: int) -> int:
+    """How many of `runs` equal runs end within a strip; `strips`: blocks of each."""
+    total = sum(strips.values())
+    ends = {total * number // runs for number in range(1, runs)}
+    return len(ends - set(itertools.accumulate(strips[key] for key in sorted(strips))))
 
 
 def _shared(axes: Sequence[_Axis], high: int, wide: int) -> int:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.io.test_arrays import shards
-from unet_core.errors import AccessError, StoreError
+from unet_core.errors import AccessError, DamageError, StoreError
 from unet_core.geometry import Box, blocks
 from unet_core.io.arrays import create_array, open_level, read, read_mirrored, write_block
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.run.jobs import MODEL, fresh, job_of, noise, plan_of
-from unet_core.config import Resources
 from unet_core.errors import DamageError
 from unet_core.net.parts import halo_of
 from unet_core.run import inference

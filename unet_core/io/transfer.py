@@ -97,7 +97,11 @@ def read_box(stored: Stored, start: Sequence[int], stop: Sequence[int]) -> Array
         decoded, an `AccessError` if a file cannot be read.
     """
     try:
-        return np.asarray(stored.opened("read")[_slices(start, stop)].read().result())
+        held = stored.opened("read")[_slices(start, stop)]
+        # Not `read`: numpy's memory comes in large pages, a fifth less CPU time for 32 MB.
+        values: Array = np.empty(held.shape, dtype=held.dtype.numpy_dtype)
+        tensorstore.array(values, context=context("read")).write(held).result()
+        return values
     except _REFUSED as error:
         raise _unread(stored, str(error), start, stop) from error
 
