@@ -86,6 +86,7 @@ def over_nodes(rule, survives=True):
     workflow.get_rule(rule).resources.update(
         {name: value for name, value in resources.items() if name not in given}
     )
+    workflow.get_rule(rule).group = None  # such a job shares with no other
 
 
 def nodes_of(rule):
