@@ -171,6 +171,16 @@ def test_the_table_of_scores_holds_each_volume_and_their_sum(results: Path, tmp_
     assert found == {"a": 1.0, "b": 1.0, "all": 1.0}
 
 
+def test_a_volume_to_predict_is_not_scored_though_it_has_truth(
+    results: Path, tmp_path: Path
+) -> None:
+    manifest = json.loads(json.dumps(MANIFEST))
+    manifest["volumes"][2]["truth"] = True
+    write_report(ReportConfig(), manifest=manifest, results=results, out=tmp_path / "index.html")
+    lines = (tmp_path / "scores.tsv").read_text().splitlines()[1:]
+    assert {line.split("\t")[2] for line in lines} == {"a", "b", "all"}
+
+
 def test_equal_results_give_equal_pages(results: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         out = tmp_path / name / "index.html"

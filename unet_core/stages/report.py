@@ -80,7 +80,7 @@ def write_report(
         (volume["name"], model): _json(_of(results, volume["name"], model) / "scores.json")
         for volume in volumes
         for model in models
-        if volume["truth"]
+        if volume["truth"] and volume["fold"] != "predict"
     }
     jobs = jobs_of(results, volumes)
     ordered = sorted(volumes, key=lambda volume: _FOLDS.index(volume["fold"]))
@@ -233,7 +233,7 @@ def _volume(
     for model in models:
         folder = _of(results, name, model)
         made = attributes_of(folder / "labels.ome.zarr")["unet"]
-        isbi = scores[name, model]["isbi"] if volume["truth"] else None
+        isbi = scores[name, model]["isbi"] if (name, model) in scores else None
         pictures.append(
             {
                 "model": model,
