@@ -23,7 +23,8 @@ from unet_core.geometry import Block, Zyx, blocks
 from unet_core.io.ledger import building
 from unet_core.net.checkpoint import write_checkpoint
 from unet_core.run.crew import Crew, Done
-from unet_core.stages.infer import infer_volume, read_networks
+from unet_core.stages.infer import infer_volume
+from unet_core.stages.infer_job import read_networks
 
 SHARD: Zyx = (4, 512, 512)
 BLOCKS = 16

@@ -36,9 +36,11 @@ from unet_core.options import parser
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 done, 1 refused, 143 asked to end."""
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser().parse_args(given, argparse.Namespace(given=given))
     logging.basicConfig(
-        level=logging.INFO,
+        # Of several processes that train together, the first one tells.
+        level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
         force=True,
@@ -128,11 +130,16 @@ def _augment(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from unet_core.stages.train import train_unet
+    from unet_core.stages.train_ranks import start_ranks
 
     section = _sections(options)
+    config = section("train", TrainConfig)
+    if start_ranks(config, _resources(options), options.given):
+        return
+    from unet_core.stages.train import train_unet
+
     train_unet(
-        section("train", TrainConfig),
+        config,
         model=section("model", UNetConfig),
         patches=options.patches,
         validation=options.validation,
@@ -162,6 +169,7 @@ def _infer(options: argparse.Namespace) -> None:
         ],
         checkpoint=options.checkpoint,
         resources=_resources(options),
+        part=options.part,
     )
 
 
@@ -260,6 +268,7 @@ def _montage(options: argparse.Namespace) -> None:
         probabilities=options.probabilities,
         labels=options.labels,
         truth=options.truth,
+        mask=options.mask,
         out=options.out,
     )
 

@@ -77,9 +77,9 @@ def test_settings_that_decide_no_voxel_are_passed_beside_those_that_do(
     asked = load_workflow(config, presets=Path("presets"))
     every = set(dataclasses.asdict(asked.sections["infer"]))
     for model, beside in {
-        "one": {"tile_px", "on_error"},
-        "two": {"on_error"},
-        "both": {"on_error"},
+        "one": {"tile_px", "on_error", "spread", "slab"},
+        "two": {"on_error", "spread", "slab"},
+        "both": {"on_error", "spread", "slab"},
     }.items():
         assert set(json.loads(asked.running(model))) == beside
         compared = json.loads(asked.settings("infer", model=model))["infer"]

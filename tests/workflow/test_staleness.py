@@ -38,6 +38,8 @@ SETTING_READERS: dict[str, set[str]] = {
     "augment.validation_patches": {"augment validation"},
     "infer.tile_px": set(),
     "infer.on_error": set(),
+    "infer.spread": set(),
+    "infer.slab": set(),
     "report.title": {"report"},
 }
 """Settings that not all readers of their section read; of infer those that decide no voxel."""
@@ -118,6 +120,8 @@ EDITS: dict[str, Any] = {
     "infer.classes": [0, 1],
     "infer.downsample": [1, 2, 2],
     "infer.on_error": "skip-and-report",
+    "infer.spread": "slabs",
+    "infer.slab": [32, 512, 512],
     "objects.foreground": 2,
     "objects.scope": "volume",
     "objects.min_size_vx": 30,

@@ -261,6 +261,15 @@ class InferConfig:
     stop: the others are computed, the job fails, and the next run tries what is missing.
     skip-and-report: the volume is finished without them, and the report names them."""
 
+    spread: Literal["job", "slabs", "nodes"] = "job"
+    """How a volume with a job of its own is spread. job: one job on one node. slabs: a job for each
+    slab, and each starts as soon as a GPU is free. nodes: one job on as many nodes as the profile
+    gives the rule infer. The result is the same."""
+
+    slab: Zyx | None = None
+    """Voxels (z, y, x) of the stored probabilities that one job of spread slabs makes; null: at
+    least 8 thousand million, and as many as leave few jobs."""
+
     def __post_init__(self) -> None:
         if self.tile_px != "auto" and self.tile_px < 1:
             raise ConfigError(f"infer.tile_px must be auto or >= 1 px, got {self.tile_px}")
@@ -276,6 +285,10 @@ class InferConfig:
             raise ConfigError(
                 "infer.classes must list at least one class, each once and rising, such as [1, 2], "
                 f"or be null for all but 0; got {list(self.classes)}"
+            )
+        if self.slab is not None and min(self.slab) < 1:
+            raise ConfigError(
+                f"infer.slab must be >= 1 voxel per axis (z, y, x) or null, got {list(self.slab)}"
             )
         if min(self.downsample) < 1:
             raise ConfigError(

@@ -6,20 +6,19 @@ from math import prod
 from unet_core.config.base import Zyx
 
 MOST_SLABS = 4000
-"""Of one volume: Snakemake plans some thousand jobs in minutes, and clusters take no more."""
+"""Of a run: Snakemake plans some thousand jobs in minutes, and clusters take no more."""
 
 LEAST_VOXELS = 2**33
-"""Of a slab, where the volume has as many: minutes of a GPU, so that a job's start counts little."""
+"""Of a slab, where the volume has as many: minutes of a GPU, so a job's start counts little."""
 
 
-def default_slab(shape: Sequence[int], shard: Sequence[int]) -> Zyx:
+def default_slab(shape: Sequence[int], shard: Sequence[int], *, most: int = MOST_SLABS) -> Zyx:
     """Voxels (z, y, x) of a slab: whole shards of the store that is written.
 
-    Doubled along its shortest edge until it holds LEAST_VOXELS and the volume has at most
-    MOST_SLABS of it; it depends on the volume and its shards alone.
+    Doubled along its shortest edge until it holds LEAST_VOXELS and the volume has at most `most`.
     """
     slab = list(shard)
-    while prod(slab) < LEAST_VOXELS or slabs(shape, slab) > MOST_SLABS:
+    while prod(slab) < LEAST_VOXELS or slabs(shape, slab) > most:
         open_axes = [axis for axis in range(3) if slab[axis] < shape[axis]]
         if not open_axes:
             break

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from unet_core.config.base import Zyx
 from unet_core.config.data import AugmentConfig, ConvertConfig, TruthConfig, WeightsConfig
 from unet_core.config.load import canonical, load
 from unet_core.config.model import InferConfig
@@ -75,7 +76,7 @@ TRAINING_ONLY = (
 PAGE_ONLY = ("title",)
 """Settings of report that no montage reads."""
 
-RUNNING = ("tile_px", "on_error")
+RUNNING = ("tile_px", "on_error", "spread", "slab")
 """Settings of infer that decide no voxel: an edit of them makes nothing stale."""
 
 
@@ -164,9 +165,13 @@ class Workflow:
             read["report"] = _without(read["report"], PAGE_ONLY)
         return canonical({"version": RESULT_VERSION[stage], **read})
 
-    def running(self, model: str) -> str:
-        """Canonical JSON of the settings of infer that decide no voxel made by `model`."""
+    def running(self, model: str, slab: Zyx | None = None) -> str:
+        """Canonical JSON of the settings of infer that decide no voxel made by `model`.
+
+        `slab`: what infer.slab stands for.
+        """
         settings = dataclasses.asdict(self.sections["infer"])
+        settings["slab"] = slab or settings["slab"]
         return canonical({key: settings[key] for key in self._running(model)})
 
     def _running(self, model: str) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from unet_core.errors import StoreError
-from unet_core.io.atomic import write_json, write_text
+from unet_core.io.atomic import write_json
+from unet_core.io.lines import Lines, append_line, read_lines, write_lines
 from unet_core.io.lock import Lock, holding
 from unet_core.provenance import digest_of, record
 
@@ -39,8 +40,8 @@ class Build:
     provenance: dict[str, Any]
     """Stage, fingerprint, settings, inputs and versions, as they will stand in the store."""
 
-    lines: dict[tuple[str, str], dict[str, Any]]
-    """Ledger lines by (step, name)."""
+    lines: Lines
+    """Of the ledger."""
 
     ledger: FileIO = field(repr=False)
     """Unbuffered: what cannot be written is known at once, and is not tried again at the end."""
@@ -64,7 +65,7 @@ class Build:
         """
         self.lock.check()
         line = {"step": step, "name": name, "digest": digest, "note": note}
-        _append(self.ledger, json.dumps(line, allow_nan=False).encode() + b"\n")
+        append_line(self.ledger, json.dumps(line, allow_nan=False).encode() + b"\n")
         self.lines[step, name] = line
 
     def once(self, step: str, function: Callable[[], Any]) -> Any:
@@ -121,6 +122,11 @@ class Build:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def slabs_of(store: Path) -> Path:
+    """Folder of the ledgers of jobs that write a part of `store` each: see `io.slabs`."""
+    return store.with_name(f"{store.name}.slabs")
+
+
 _PUBLISHED = ("published", "")
 """Ledger line after which nothing in scratch is needed any more."""
 
@@ -162,7 +168,7 @@ def building(
     try:
         with (
             holding(store, ending=ending) as lock,
-            _begun(store, record(stage, settings, inputs), lock) as build,
+            _begun(store, record(stage, settings, inputs), lock, ending) as build,
         ):
             yield build
     except OSError as error:
@@ -196,11 +202,16 @@ def _told_right(store: Path, error: OSError) -> str:
 
 
 @contextmanager
-def _begun(store: Path, provenance: dict[str, Any], lock: Lock) -> Iterator[Build]:
+def _begun(
+    store: Path, provenance: dict[str, Any], lock: Lock, ending: Callable[[], bool]
+) -> Iterator[Build]:
     name = provenance["fingerprint"]
     path = store.with_name(store.name + ".ledger.jsonl")
-    scratch = store.with_name(store.name + ".scratch")
-    lines = _read(path, name)
+    scratch, slabs = store.with_name(store.name + ".scratch"), slabs_of(store)
+    for busy in sorted(slabs.glob("*.lock")):
+        with holding(busy.with_suffix(""), ending=ending):
+            pass  # none begins while this process holds the store
+    lines = read_lines(path, name)
     if lines and _PUBLISHED not in lines and not scratch.exists():
         log.warning("%s is gone, and with it what %s was made of", scratch.name, store.name)
         lines = None
@@ -211,53 +222,21 @@ def _begun(store: Path, provenance: dict[str, Any], lock: Lock) -> Iterator[Buil
         if path.exists() or store.exists():
             log.info("%s was made from other settings or inputs: starting anew", store.name)
         path.unlink(missing_ok=True)
-        for folder in (store, scratch):
+        for folder in (store, scratch, slabs):
             _remove(folder)
         lines = {}
     (store / "zarr.json").unlink(missing_ok=True)
     _sweep(store)
     store.mkdir(parents=True, exist_ok=True)
     scratch.mkdir(exist_ok=True)
-    _write(path, name, lines)
+    ledgers = sorted(slabs.glob("*.ledger.jsonl"))
+    for part in ledgers:
+        lines |= read_lines(part, name) or {}
+    write_lines(path, name, lines)
+    for part in ledgers:
+        part.unlink()
     with path.open("ab", buffering=0) as ledger:
         yield Build(store, scratch, provenance, lines, ledger, lock)
-
-
-def _read(path: Path, name: str) -> dict[tuple[str, str], dict[str, Any]] | None:
-    """Valid lines of a ledger of the work `name`; None if it is absent or of other work."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
-    valid: list[dict[str, Any]] = []
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # torn by a kill; the block is done again
-        if isinstance(entry, dict):
-            valid.append(entry)
-    if not valid or valid[0].get("fingerprint") != name:
-        return None
-    return {(e["step"], e["name"]): e for e in valid[1:] if e.keys() >= {"step", "name", "digest"}}
-
-
-def _write(path: Path, name: str, lines: Mapping[tuple[str, str], dict[str, Any]]) -> None:
-    """Write the valid lines anew: a line appended to a torn one would be lost with it."""
-    entries = [{"fingerprint": name}, *lines.values()]
-    write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
-
-
-def _append(ledger: FileIO, line: bytes) -> None:
-    """Append a whole line or nothing."""
-    end = os.fstat(ledger.fileno()).st_size
-    try:
-        written = ledger.write(line)
-        if written < len(line):  # the disk took the beginning only; the rest says why
-            ledger.write(line[written:])
-    except OSError:
-        ledger.truncate(end)
-        raise
 
 
 _LEFT = (".partial", ".__lock")

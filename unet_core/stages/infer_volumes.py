@@ -4,12 +4,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from unet_core.config import InferConfig, Resources
-from unet_core.errors import Hung, Interrupted, UNetCoreError, VolumeError
+from unet_core.errors import ConfigError, Hung, Interrupted, UNetCoreError, VolumeError
 from unet_core.io.remote import Location
 from unet_core.run.crew import Crew
-from unet_core.stages.infer import infer_volume, read_networks
+from unet_core.stages.infer import infer_probabilities, infer_volume
+from unet_core.stages.infer_job import read_networks
+from unet_core.stages.infer_slabs import infer_slab, prepare_slabs
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +32,30 @@ def infer_volumes(
     volumes: Sequence[Files],
     checkpoint: Path | Sequence[Path],
     resources: Resources,
+    part: str | None = None,
 ) -> None:
     """Write the class probabilities of each volume, one finished after the other.
 
     Each is what `infer_probabilities` makes of it, and is resumed as such. One that fails does
     not keep the others from being made.
 
+    Parameters
+    ----------
+    part
+        Of one volume: prepare, the name of a slab, or publish; see `infer_slabs`.
+
     Raises
     ------
+    ConfigError
+        If a part is asked for of several volumes.
     VolumeError
         If some of several volumes failed, naming them.
     UNetCoreError
         If there is but one: as `infer_probabilities`.
     """
+    if part is not None:
+        _infer_part(config, part, volumes, checkpoint, resources)
+        return
     networks = read_networks(checkpoint)
     failed: dict[str, UNetCoreError] = {}
     with Crew(resources) as crew:
@@ -70,3 +84,26 @@ def infer_volumes(
             f"{len(failed)} of {len(volumes)} volumes failed: {', '.join(failed)}; the others are "
             f"finished. {name}: {first}; mend the cause and run the same command again"
         )
+
+
+def _infer_part(
+    config: InferConfig,
+    part: str,
+    volumes: Sequence[Files],
+    checkpoint: Path | Sequence[Path],
+    resources: Resources,
+) -> None:
+    if len(volumes) > 1:
+        raise ConfigError(
+            f"--prepare, --slab and --publish are for one volume, {len(volumes)} are named; run "
+            "the command for each"
+        )
+    (files,) = volumes
+    given: dict[str, Any] = {"raw": files.raw, "out": files.out, "mask": files.mask}
+    given |= {"checkpoint": checkpoint, "resources": resources}
+    if part == "prepare":
+        prepare_slabs(config, **given)
+    elif part == "publish":
+        infer_probabilities(config, **given, sliced=True)
+    else:
+        infer_slab(config, part, **given)

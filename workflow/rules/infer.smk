@@ -1,3 +1,72 @@
+from unet_core.config.spread import Ways
+
+SLABS = "<results>/volumes/{volume}/{model}/probabilities.ome.zarr.slabs"
+
+if asked.sections["infer"].spread != "nodes" and given_to("infer", "nodes", 1) > 1:
+    raise WorkflowError(
+        "the profile gives the rule infer several nodes, which it uses with infer.spread: nodes "
+        f"alone, not with {asked.sections['infer'].spread}; set one or the other"
+    )
+
+ways = Ways(
+    workflow=asked,
+    extent_of=files.extent,
+    volumes=Path(workflow.pathvars.apply("<results>/volumes")),
+    models=Path(workflow.pathvars.apply("<results>/models")),
+    kept=Path(".snakemake/unet-slabs.json"),
+)
+
+
+@cache
+def way(volume, model):
+    """How a volume is inferred; once, as files are made meanwhile."""
+    planning = workflow.is_main_process
+    return ways.of(
+        volume, model, planning=planning, keep=planning and not workflow.dryrun
+    )
+
+
+def slabs_done(wildcards):
+    """Markers of all slabs of a volume; none where one job makes the whole."""
+    slabs = way(wildcards.volume, wildcards.model).slabs
+    return collect(
+        f"{SLABS}/{{slab}}.done",
+        volume=wildcards.volume,
+        model=wildcards.model,
+        slab=slabs,
+    )
+
+
+def share_of_slab(wildcards, input, threads, attempt):
+    """Minutes of the slowest of equal parts, twice over."""
+    whole = minutes_of("infer")(wildcards, input, threads, attempt)
+    parts = len(way(wildcards.volume, wildcards.model).slabs) or 1
+    return min(whole, 10 * attempt + 2 * whole // parts)
+
+
+def minutes_of_rest(wildcards, input, threads, attempt):
+    """Of the whole, or of what is left where its slabs are made."""
+    if way(wildcards.volume, wildcards.model).slabs:
+        return 20 * attempt
+    return minutes_of("infer")(wildcards, input, threads, attempt)
+
+
+def running_of(wildcards, output):
+    """Settings of infer that decide no voxel; `output` keeps them out of the comparison."""
+    volume, model = wildcards.volume, wildcards.model
+    return asked.running(model, slab=way(volume, model).slab)
+
+
+def publishing(wildcards, input):
+    """A function of `input` is not compared."""
+    return "--publish" if input.slabs else ""
+
+
+def store_of(wildcards, output):
+    """The store whose slabs are made."""
+    return str(Path(output[0]).parent.with_suffix(""))
+
+
 rule infer:
     """Class probabilities of one volume, block by block."""
     input:
@@ -6,6 +75,7 @@ rule infer:
         # model.json holds the digest of best.pt: it says when the weights are new.
         model=of_members("<results>/models/{model}/model.json"),
         checkpoint=ancient(of_members("<results>/models/{model}/best.pt")),
+        slabs=slabs_done,
     output:
         "<results>/volumes/{volume}/{model}/probabilities.ome.zarr/zarr.json",
     log:
@@ -18,16 +88,92 @@ rule infer:
     resources:
         gpu=0,
         mem_mb=memory_of("infer"),
-        runtime=minutes_of("infer"),
+        runtime=minutes_of_rest,
     params:
         config=settings("infer", "model"),
-        running=running,
+        running=running_of,
         mask=option("--mask", "mask"),
+        part=publishing,
+        nodes=nodes_of("infer"),
     shell:
-        "unet-core infer --config {params.config:q} --running {params.running:q}"
+        "unet-core infer {params.part} --config {params.config:q} --running {params.running:q}"
         " --raw {input.raw:q} {params.mask}"
         " --checkpoint {input.checkpoint:q} --out {output:q} --threads {threads}"
+        " --gpus {resources.gpu} --memory-mb {resources.mem_mb} {params.nodes} 2> {log:q}"
+
+
+over_nodes("infer")
+
+
+rule infer_prepare:
+    """Begin the store of a volume that is made slab by slab, without what is stale of it."""
+    input:
+        raw="<results>/volumes/{volume}/raw.ome.zarr/zarr.json",
+        mask=if_masked("<results>/volumes/{volume}/mask.ome.zarr/zarr.json"),
+        model=of_members("<results>/models/{model}/model.json"),
+        checkpoint=ancient(of_members("<results>/models/{model}/best.pt")),
+    output:
+        temp(f"{SLABS}/prepared"),
+    log:
+        "<logs>/infer_prepare/{volume}.{model}.log",
+    benchmark:
+        "<benchmarks>/infer_prepare/{volume}.{model}.tsv"
+    wildcard_constraints:
+        volume=any_of(alone),
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=memory_of("infer"),
+        runtime=20,
+    params:
+        config=settings("infer", "model"),
+        running=running_of,
+        mask=option("--mask", "mask"),
+        out=store_of,
+    shell:
+        "unet-core infer --prepare --config {params.config:q} --running {params.running:q}"
+        " --raw {input.raw:q} {params.mask}"
+        " --checkpoint {input.checkpoint:q} --out {params.out:q} --threads {threads}"
         " --gpus {resources.gpu} --memory-mb {resources.mem_mb} 2> {log:q}"
+
+
+rule infer_slab:
+    """Class probabilities of a part of a volume, named by its first voxel, z-y-x."""
+    input:
+        raw="<results>/volumes/{volume}/raw.ome.zarr/zarr.json",
+        mask=if_masked("<results>/volumes/{volume}/mask.ome.zarr/zarr.json"),
+        model=of_members("<results>/models/{model}/model.json"),
+        checkpoint=ancient(of_members("<results>/models/{model}/best.pt")),
+        prepared=f"{SLABS}/prepared",
+    output:
+        temp(f"{SLABS}/{{slab}}.done"),
+    log:
+        "<logs>/infer_slab/{volume}.{model}.{slab}.log",
+    benchmark:
+        "<benchmarks>/infer_slab/{volume}.{model}.{slab}.tsv"
+    wildcard_constraints:
+        volume=any_of(alone),
+        slab=r"\d+-\d+-\d+",
+    threads: threads_of("infer", 8)
+    resources:
+        gpu=0,
+        mem_mb=memory_of("infer"),
+        runtime=share_of_slab,
+    params:
+        config=settings("infer", "model"),
+        running=running_of,
+        mask=option("--mask", "mask"),
+        out=store_of,
+    shell:
+        "unet-core infer --slab {wildcards.slab} --config {params.config:q}"
+        " --running {params.running:q} --raw {input.raw:q} {params.mask}"
+        " --checkpoint {input.checkpoint:q} --out {params.out:q} --threads {threads}"
+        " --gpus {resources.gpu} --memory-mb {resources.mem_mb} 2> {log:q}"
+
+
+# The number type that auto stands for is that of the device: all of them are given one alike.
+for part in ("infer_prepare", "infer_slab"):
+    set_resources(part, like="infer")
 
 
 for batch, names in asked.batches.items():
@@ -66,10 +212,12 @@ for batch, names in asked.batches.items():
             config=settings("infer", "model"),
             running=running,
             mask=masks_of(names),
+            nodes=nodes_of("infer"),
         shell:
             "unet-core infer --config {params.config:q} --running {params.running:q}"
             " --raw {input.raw:q} {params.mask}"
             " --checkpoint {input.checkpoint:q} --out {output:q} --threads {threads}"
-            " --gpus {resources.gpu} --memory-mb {resources.mem_mb} 2> {log:q}"
+            " --gpus {resources.gpu} --memory-mb {resources.mem_mb} {params.nodes} 2> {log:q}"
 
     set_resources(f"infer_{batch}", like="infer")
+    over_nodes(f"infer_{batch}", like="infer")
