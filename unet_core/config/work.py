@@ -6,7 +6,7 @@ core with AVX-512; passes of networks are counted in operations instead (`config
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import Any
 
@@ -57,6 +57,11 @@ class Work:
 
     gpu_mb: float = 0
     """Memory of a GPU, where passes are computed there."""
+
+    def shared(self, parts: int) -> "Work":
+        """One of several jobs that share this work evenly."""
+        each = {"seconds": self.seconds / parts, "flops": self.flops / parts}
+        return replace(self, units=-(-self.units // parts), **each)
 
 
 def convert(sections: Mapping[str, Any], extent: Extent, image: str) -> Work:

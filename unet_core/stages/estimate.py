@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from unet_core.config import demand
@@ -10,7 +10,7 @@ from unet_core.config.devices import Device, device
 from unet_core.config.extent import Extent, described, read_headers
 from unet_core.config.needs import Files, Needs
 from unet_core.config.sheet import Volume
-from unet_core.config.slabs import default_slab, slabs
+from unet_core.config.slabs import MOST_SLABS, default_slab, slabs
 from unet_core.config.work import Work
 from unet_core.config.workflow import Workflow
 from unet_core.io.ngff import voxel_size_of
@@ -22,6 +22,9 @@ STAGES = (
     *("convert", "weights", "augment", "train", "infer"),
     *("calibrate", "stitch", "score", "montage", "report"),
 )
+
+_LONG_S = 86400
+"""Jobs longer than a day wait long, and are not allowed everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +68,19 @@ class Row:
     gpu_hours: float = 0
     longest_s: float = 0
 
-    def add(self, work: Work, seconds: float, *, threads: int, gpus: int) -> None:
-        """Count one more job."""
-        self.jobs += 1
-        self.blocks += work.units
-        asked = demand.memory_mb(work, threads=threads, gpus=gpus)
-        self.memory_mb = max(self.memory_mb, asked)
-        self.used_mb = max(self.used_mb, demand.used_mb(work, threads=threads, gpus=gpus))
+    def add(self, work: Work, jobs: int, rate: float | None, *, threads: int, gpus: int) -> None:
+        """Count more jobs, each with this work."""
+        given = {"threads": threads, "gpus": gpus}
+        seconds = demand.seconds(work, self.stage, flops_per_s=rate, **given)
+        self.jobs += jobs
+        self.blocks += jobs * work.units
+        self.memory_mb = max(self.memory_mb, demand.memory_mb(work, **given))
+        self.used_mb = max(self.used_mb, demand.used_mb(work, **given))
         self.gpu_mb = max(self.gpu_mb, work.gpu_mb)
-        self.flops += work.flops
-        self.seconds += seconds
+        self.flops += jobs * work.flops
+        self.seconds += jobs * seconds
         self.longest_s = max(self.longest_s, seconds)
-        self.gpu_hours += gpus * seconds / 3600
+        self.gpu_hours += jobs * gpus * seconds / 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,17 +156,13 @@ def estimate_run(
     needs = Needs(workflow=workflow, extent_of=extent_of, method_of=files.method)
     rows = {stage: Row(stage=stage) for stage in STAGES}
     for stage, job in jobs_of(workflow):
-        for each, times in _parts(workflow, known, stage, job):
-            gpus = hardware.gpus if stage in ("train", "infer") else 0
-            work = needs.work(stage, threads=hardware.threads, gpus=gpus, **job)
-            work = replace(work, units=-(-work.units // times), flops=work.flops / times)
-            work = replace(work, seconds=work.seconds / times)
-            rate = found.flops.get(stage) if found else None
-            seconds = demand.seconds(
-                work, stage, threads=hardware.threads, gpus=gpus, flops_per_s=rate
-            )
-            for _ in range(each):
-                rows[stage].add(work, seconds, threads=hardware.threads, gpus=gpus)
+        parts = _parts(workflow, known, stage, job)
+        gpus = hardware.gpus if stage in ("train", "infer") else 0
+        work = needs.work(stage, threads=hardware.threads, gpus=gpus, **job)
+        rate = found.flops.get(stage) if found else None
+        rows[stage].add(work.shared(parts), parts, rate, threads=hardware.threads, gpus=gpus)
+        if parts > 1:  # one job begins the store, one publishes it
+            rows[stage].add(Work(), 2, rate, threads=1, gpus=0)
     for row in rows.values():
         row.seconds = max(row.longest_s, row.seconds / hardware.jobs)
     stores = stores_of(workflow, known, sizes)
@@ -211,17 +211,16 @@ def jobs_of(workflow: Workflow) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _parts(
     workflow: Workflow, known: Mapping[str, Extent], stage: str, job: Mapping[str, Any]
-) -> Iterator[tuple[int, int]]:
-    """(jobs alike, parts of the work): more than one where a volume is spread over slabs."""
-    if stage == "infer" and getattr(workflow.sections["infer"], "spread", "job") == "slabs":
-        extent = known[job["volumes"][0]].downsampled(workflow.sections["infer"].downsample)
-        slab = getattr(workflow.sections["infer"], "slab", None) or default_slab(
-            extent.shape, extent.fitted[1]
-        )
-        count = slabs(extent.shape, slab)
-        yield count, count
-    else:
-        yield 1, 1
+) -> int:
+    """Jobs that a piece of work is spread over, each with its part: one, or slabs of a volume."""
+    infer = workflow.sections["infer"]
+    if stage != "infer" or infer.spread != "slabs" or len(job["volumes"]) > 1:
+        return 1
+    alone = [volume for volume in workflow.volumes.values() if volume.batch is None]
+    most = MOST_SLABS // max(1, len(alone) * len(workflow.predictors))
+    made = known[job["volumes"][0]].downsampled(infer.downsample)
+    slab = infer.slab or default_slab(made.shape, made.fitted[1], most=max(1, most))
+    return slabs(made.shape, slab)
 
 
 def _volumes(
@@ -303,6 +302,12 @@ def _notes(
                 f"{name}: set convert.shard to {list(wanted)} (now {list(extent.shard)}): fewer "
                 "and larger files, and blocks that need more memory each"
             )
+    infer = rows["infer"]
+    if infer.longest_s > _LONG_S and workflow.sections["infer"].spread == "job":
+        yield (
+            f"infer takes {infer.longest_s / 3600:.0f} hours as one job: set infer.spread to slabs "
+            "for many shorter ones"
+        )
     if (stitch := rows["stitch"]).memory_mb > demand.MOST_MB:
         yield (
             f"stitch joins all objects of a volume in one process, about {stitch.used_mb / 1e3:.0f}"

@@ -22,8 +22,8 @@ electron micrographs: raw 1.07 to 1.14, truth 43 to 48, weights 11 to 26, probab
 _BESIDE = 1
 """Files beside a store: its ledger."""
 
-_GROUPS_OF_BANK = 14
-"""Metadata of a patch bank: of twelve arrays and two groups."""
+_ARRAYS_OF_BANK = 12
+"""Of a patch bank, in two groups: raw, target, border and nine columns of the plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,14 +125,11 @@ def _banks(workflow: Workflow) -> Iterator[Store]:
     ):
         if workflow.fold(fold):
             shards = counted([patches], [augment.shard_patches])
-            # Columns of zeros take no file: angles undrawn, one volume; displacements and the like.
-            flat = (not augment.rotation) + (len(workflow.fold(fold)) == 1)
-            arrays = 12 - flat - (3 if fold == "validation" else 0)
             yield Store(
                 kind="patches",
                 count=1,
                 voxels=prod(augment.patch) * patches,
-                files=arrays * shards + _GROUPS_OF_BANK + _BESIDE,
+                files=_ARRAYS_OF_BANK * (shards + 1) + 2 + _BESIDE,
                 raw_bytes=patches * value,
                 ratio=RATIOS[""]["patches"],
             )

@@ -1,0 +1,178 @@
+"""`unet-core estimate`: sizes against what is written, bounds of what cannot be run."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from unet_core.cli import main
+from unet_core.config.devices import device
+from unet_core.errors import ConfigError
+
+REPOSITORY = Path(__file__).parents[2]
+CUT = {"chunk": [4, 32, 32], "shard": [8, 64, 64], "smallest_level_px": 32}
+CONFIG: dict[str, Any] = {
+    "volumes": "volumes.tsv",
+    "data": "data",
+    "models": ["tiny"],
+    "convert": CUT,
+    "augment": {"patches": 40, "validation_patches": 4, "patch": [1, 68, 68], "shard_patches": 16},
+}
+SHEET = """name\traw\ttruth\tfold\tvoxel_size_nm\tsections
+a\traw.tif\ttruth.tif\ttrain\t50,4,4\t0:12
+b\traw.tif\ttruth.tif\tvalidation\t50,4,4\t12:20
+c\traw.tif\t\tpredict\t50,4,4\t
+"""
+
+Ask = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
+    """The estimate as its JSON says it."""
+
+    def asked(*arguments: str, **config: Any) -> dict[str, Any]:
+        presets = str(REPOSITORY / "config/models")
+        told = ["--configfile", "--config", json.dumps(config), "--presets", presets, "--json"]
+        assert main(["estimate", *told, *arguments]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return asked
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    assert main(["phantom", "--shape", "20", "150", "170", "--out", "data"]) == 0
+    (tmp_path / "volumes.tsv").write_text(SHEET)
+    return tmp_path
+
+
+def files_of(store: Path) -> tuple[int, int]:
+    """Files of a store with its ledger, and their bytes."""
+    found = [*(path for path in store.rglob("*") if path.is_file())]
+    found.append(store.with_name(f"{store.name}.ledger.jsonl"))
+    return len(found), sum(path.stat().st_size for path in found)
+
+
+def convert(image: str, out: Path) -> None:
+    settings = {"convert": CUT, "volume": {"voxel_size_nm": [50, 4, 4]}}
+    kind = ["--truth"] if image == "truth" else []
+    told = ["--config", json.dumps(settings), "--raw", f"data/{image}.tif", "--out", str(out)]
+    assert main(["convert", *told, *kind]) == 0
+
+
+def test_files_are_counted_as_the_stages_write_them(project: Path, ask: Ask) -> None:
+    (project / "one.tsv").write_text(f"{SHEET.splitlines()[0]}\n{ROW}\n")
+    found = {store["kind"]: store for store in ask(**CONFIG | {"volumes": "one.tsv"})["stores"]}
+    raw, truth, weights = (project / f"{name}.ome.zarr" for name in ("raw", "truth", "weights"))
+    convert("raw", raw)
+    convert("truth", truth)
+    assert main(["weights", "--truth", str(truth), "--out", str(weights)]) == 0
+    for kind, store in (("raw", raw), ("truth", truth), ("weights", weights)):
+        files, _ = files_of(store)
+        assert found[kind]["files"] == files, kind
+    _, size = files_of(raw)
+    assert found["raw"]["disk_bytes"] == pytest.approx(size, rel=0.5)
+    bank = project / "bank.zarr"
+    told = ["--config", json.dumps({"augment": CONFIG["augment"]}), "--fold", "train"]
+    given = ["--raw", str(raw), "--weights", str(weights), "--out", str(bank)]
+    assert main(["augment", *told, *given]) == 0
+    files, size = files_of(bank)
+    assert found["patches"]["files"] == files
+    assert found["patches"]["disk_bytes"] == pytest.approx(size, rel=0.3)
+
+
+ROW = "a\traw.tif\ttruth.tif\ttrain\t50,4,4\t"
+
+
+def test_before_and_after_the_conversion_it_says_the_same(project: Path, ask: Ask) -> None:
+    before = ask(**CONFIG)
+    assert (before["volumes"], before["voxels"]) == (3, 40 * 150 * 170)
+    convert("raw", project / "results/volumes/c/raw.ome.zarr")
+    after = ask(**CONFIG)
+    assert after["stores"] == before["stores"]
+    assert [row["jobs"] for row in after["stages"]] == [row["jobs"] for row in before["stages"]]
+
+
+def test_jobs_are_those_of_the_rules(project: Path, ask: Ask) -> None:
+    jobs = {row["stage"]: row["jobs"] for row in ask(**CONFIG)["stages"]}
+    assert jobs == {
+        **{"convert": 5, "weights": 2, "augment": 2, "train": 1, "infer": 3, "calibrate": 1},
+        **{"stitch": 3, "score": 2, "montage": 3, "report": 1},
+    }
+
+
+PETABYTE = ("--shape", "100000", "100000", "100000")
+
+
+def test_a_petabyte_is_within_bounds_once_shards_and_slabs_are_set(ask: Ask) -> None:
+    """Arithmetic: no block is listed, or this would not end."""
+    plain = ask(*PETABYTE, models=["small"])
+    assert plain["voxels"] == 10**15
+    (files,) = (limit for limit in plain["limits"] if limit["name"].startswith("files"))
+    assert files["value"] > files["most"]
+    (note,) = (note for note in plain["notes"] if "convert.shard" in note)
+    shard = json.loads(note[note.index("[") : note.index("]") + 1])
+    told = ask(*PETABYTE, models=["small"], convert={"shard": shard}, infer={"spread": "slabs"})
+    assert all(limit["value"] <= limit["most"] for limit in told["limits"])
+    assert {limit["name"] for limit in told["limits"]} == {"jobs", "files per TB of raw"}
+    assert told["total"]["jobs"] <= 5000
+    assert told["total"]["files"] <= 20_000 * 1000
+
+
+def test_the_advice_costs_memory_and_says_how_much(ask: Ask) -> None:
+    one, ten = (
+        {row["stage"]: row for row in ask(*PETABYTE, models=["small"], convert=convert)["stages"]}
+        for convert in ({}, {"shard": [160, 1024, 1024]})
+    )
+    assert 10_000 < ten["infer"]["memory_mb"] <= 64_300
+    assert one["infer"]["memory_mb"] < ten["infer"]["memory_mb"]
+    assert ten["infer"]["flops"] == pytest.approx(one["infer"]["flops"], rel=0.2)
+
+
+def test_more_gpus_take_less_time_and_as_many_gpu_hours(ask: Ask) -> None:
+    told = (*PETABYTE, "--device", "a100", "--price", "2")
+    one, ten = (ask(*told, "--gpus", n, models=["small"]) for n in ("1", "10"))
+    assert ten["total"]["gpu_hours"] == pytest.approx(one["total"]["gpu_hours"], rel=0.01)
+    assert ten["total"]["cost"] == pytest.approx(2 * ten["total"]["gpu_hours"])
+    infer = [{row["stage"]: row for row in found["stages"]}["infer"] for found in (one, ten)]
+    assert infer[0]["seconds"] == pytest.approx(10 * infer[1]["seconds"], rel=0.01)
+
+
+def test_a_network_that_does_not_fit_the_gpu_is_said(project: Path, ask: Ask) -> None:
+    large = {"patch": [1, 2908, 2908], "patches": 4, "validation_patches": 4}
+    told = CONFIG | {"models": ["paper"], "augment": large}
+    notes = ask("--gpus", "1", "--device", "t4", **told)["notes"]
+    assert any(note.startswith("train takes about") for note in notes)
+
+
+def test_every_device_of_the_table_says_where_it_is_from() -> None:
+    path = REPOSITORY / "unet_core/config/devices.yaml"
+    for name in yaml.safe_load(path.read_text()):
+        found = device(name)
+        assert found.source
+        assert min(found.flops.values()) > 0
+    with pytest.raises(ConfigError, match="did you mean a100"):
+        device("a1000")
+
+
+def test_the_tables_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--configfile", str(REPOSITORY / "config/config.yaml"), "--presets"]
+    arguments += [str(REPOSITORY / "config/models"), "--shape", "64", "4096", "4096"]
+    small = {"models": ["tiny"], "augment": {"patch": [1, 68, 68]}}
+    assert main(["estimate", *arguments, "--measure", "--config", json.dumps(small)]) == 0
+    said = capsys.readouterr().out
+    assert "1 volume(s), 1.074e+09 voxels" in said
+    assert "this machine: train" in said
+
+
+def test_planning_starts_without_the_network_library() -> None:
+    code = "import sys, unet_core.stages.estimate; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
