@@ -131,7 +131,7 @@ def test_through_snakemake_the_bytes_are_those_of_one_node(
     labels = "results/volumes/tell/least/labels.ome.zarr"
     here = ["--executor", "local", "--cores", "2"]
     local = project.command("--printshellcmds", f"{labels}/zarr.json", profile=here)
-    slurm.run("env", "-C", str(project.folder), *local, timeout_s=200)
+    slurm.run("env", "-C", str(project.folder), *local, timeout_s=400)
     stores = [
         project.folder / labels,
         (project.folder / labels).with_name("probabilities.ome.zarr"),

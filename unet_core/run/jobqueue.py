@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _ASKED_EVERY_S = 2.0
 
+_REPLACED_WITHIN_S = 60.0
+
 _LEAVES_BEFORE_S = 60
 """The end of its job's time limit, a worker ends by itself."""
 
@@ -50,14 +52,27 @@ class _JobWorkers(RemoteWorkers):
 class _Jobs:
     """The jobs of workers."""
 
-    hopeless = False
-
-    def __init__(self) -> None:
+    def __init__(self, cluster: SpecCluster) -> None:
+        self._cluster = cluster
         self._asked: dict[str, tuple[float, bool]] = {}
+        self._some = time.monotonic()
+
+    @property
+    def hopeless(self) -> bool:
+        """Have all jobs ended, and was none submitted instead for a while?
+
+        dask-jobqueue does so for workers that were there, and not for those that never came.
+        """
+        jobs = [worker.job_id for worker in list(self._cluster.workers.values())]
+        if not jobs or not all(job and self._ended(job) for job in jobs):
+            self._some = time.monotonic()
+        return time.monotonic() - self._some > _REPLACED_WITHIN_S
 
     def has_ended(self, name: str) -> bool:
         """Does Slurm know this worker's job no more, or as ended?"""
-        job = _job_of(name)
+        return self._ended(_job_of(name))
+
+    def _ended(self, job: str) -> bool:
         at, ended = self._asked.get(job, (0.0, False))
         if not ended and time.monotonic() - at > _ASKED_EVERY_S:
             command = ["squeue", "--noheader", "--states=all", "--jobs", job, "--format=%T"]
@@ -72,7 +87,16 @@ class _Jobs:
         tell_slurm(["scancel", "--signal=KILL", "--full", _job_of(name)])
 
 
-_ALIVE = {"CONFIGURING", "RUNNING", "COMPLETING", "STAGE_OUT", "SUSPENDED", "STOPPED", "SIGNALING"}
+_ALIVE = {
+    "PENDING",
+    "CONFIGURING",
+    "RUNNING",
+    "COMPLETING",
+    "STAGE_OUT",
+    "SUSPENDED",
+    "STOPPED",
+    "SIGNALING",
+}
 
 
 def _job_of(name: str) -> str:
@@ -116,7 +140,7 @@ def open_jobs(resources: Resources, *, workers: int, dashboard: bool = True) -> 
             tell_dashboard(cluster)
         cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)
         log.info("%d worker jobs submitted", workers)
-        yield _JobWorkers(client, cluster, _Jobs())
+        yield _JobWorkers(client, cluster, _Jobs(cluster))
 
 
 def _cluster(kind: Any, resources: Resources, workers: int, security: Security) -> SpecCluster:

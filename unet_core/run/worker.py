@@ -55,6 +55,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--name", required=True, help="of this worker, unique within the job")
     parser.add_argument("--nthreads", type=int, required=True, help="blocks in flight")
     parser.add_argument("--memory-limit", type=parse_bytes, required=True, help="most it may take")
+    parser.add_argument("--protocol", choices=["tls://"], default="tls://")
     parser.add_argument("--lifetime", help="it ends by itself after it, such as 3540s")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s {options.name}: %(message)s")
@@ -91,7 +92,7 @@ async def _work(options: argparse.Namespace) -> None:
         dashboard_address="127.0.0.1:0",  # else its pages are open on that network, in clear
         local_directory=tempfile.mkdtemp(prefix="unet-worker-"),
         security=security,
-        protocol="tls://",
+        protocol=options.protocol,
         metrics={"cpu_s": _cpu_s, "slurm": _place},
     )
     await worker
