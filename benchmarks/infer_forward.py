@@ -6,7 +6,7 @@ from measure import Elsewhere, Rounds, Row, fresh, row
 # isort: on
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet_core.config import InferConfig, UNetConfig
-from unet_core.config.shape import KEPT, least_multiply_adds, multiply_adds, pass_mb
-from unet_core.geometry import Box, Zyx
+from unet_core.config.shape import KEPT, least_multiply_adds, multiply_adds, part_mb, pass_mb
+from unet_core.geometry import Box, Zyx, coarse
 from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.engine import Engine
 from unet_core.net.memory import keep_freed_memory
-from unet_core.net.parts import parts_of
+from unet_core.net.parts import Part, parts_of
 from unet_core.net.predict import Predictor, precision_of
 from unet_core.net.unet import UNet, initialise
 
@@ -257,6 +258,65 @@ def memory() -> Iterator[Row]:
             against=f"{KEPT * predicted:.0f} MB planned for",
             how=f"{how}: {kept:.0f} MB; freed memory is kept, which is faster",
         )
+    yield from memory_together(precisions)
+
+
+def memory_together(precisions: Sequence[str]) -> Iterator[Row]:
+    """The same of averages over symmetries and over networks, whose sums take memory too."""
+    small, deep = UNetConfig(width=16, depth=3), UNetConfig(dimensions=3, width=16, depth=2)
+    narrow = UNetConfig(width=4, depth=2)
+    cases: list[tuple[list[UNetConfig], int, Zyx, Any]] = [
+        ([small], 896, (1, 1, 1), "symmetries"),
+        ([deep], 96, (1, 1, 1), "symmetries"),
+        ([small, small], 896, (1, 1, 1), "none"),
+        ([deep, deep], 96, (1, 1, 1), "none"),
+        ([narrow, narrow], 960, (4, 1, 1), "symmetries"),
+    ]
+    for (models, tile_px, downsample, averaging), precision in itertools.product(cases, precisions):
+        config = InferConfig(
+            precision=precision,  # type: ignore[arg-type]
+            averaging=averaging,
+            downsample=downsample,
+        )
+        read = [tile.read.shape for tile in part_of(models, tile_px, config).tiles]
+        width = 2 if precision == "bfloat16" else 4
+        predicted = part_mb(models, read, config, bytes_per_value=width)
+        found = fresh(grown_together_mb, models, tile_px, config)
+        first = models[0]
+        named = f"{first.dimensions}-D, width {first.width}, tile {tile_px}, {precision}"
+        told = f"{len(models)} network(s), averaging {averaging}, {downsample[0]} sections averaged"
+        yield row(
+            f"memory of a tile, measured against predicted, off by, {told}, {named}",
+            abs(found / predicted - 1),
+            0.05,
+            at_least=False,
+            against=f"{predicted:.0f} MB predicted",
+            how=f"growth of the peak of RSS of a fresh process, after a small tile: {found:.0f} MB",
+        )
+
+
+def part_of(models: Sequence[UNetConfig], tile_px: int, config: InferConfig) -> Part:
+    """One tile of full size."""
+    deep, sections = models[0].dimensions == 3, config.downsample[0]
+    box = Box((0, 0, 0), (tile_px if deep else sections, tile_px, tile_px))
+    keys: dict[str, Any] = {"downsample": config.downsample, "sections": sections}
+    (part,) = parts_of(models, box, tile_px=tile_px, **keys)
+    return part
+
+
+def grown_together_mb(models: Sequence[UNetConfig], tile_px: int, config: InferConfig) -> float:
+    """As `grown_mb`, of a tile through several networks; freed memory is given back."""
+    keep_freed_memory(False)
+    engine = Engine([Predictor(network_of(model), config) for model in models], config)
+    for px in (max(model.stride_px for model in models), tile_px):
+        part = part_of(models, px, config)
+        raw = noise(models[0], part.read.shape)
+        out = np.ones((1, *coarse(part.core, config.downsample).shape), config.dtype)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = status_mb("VmRSS")
+        for _ in range(3):
+            engine.fill(out, [part], raw, first=(0, 0, 0), at=part.read.start, passes=1)
+    return status_mb("VmHWM") - before
 
 
 def grown_mb(model: UNetConfig, read: Zyx, precision: Any, keep: bool) -> float:

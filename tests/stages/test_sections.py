@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.net.test_exactness import at_once
+from tests.net.exact import at_once
 from tests.stages.test_augment import build, volume_of
 from unet_core.config import AugmentConfig, InferConfig, Resources, TrainConfig, UNetConfig
 from unet_core.errors import ConfigError
