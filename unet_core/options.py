@@ -126,6 +126,7 @@ def parser() -> argparse.ArgumentParser:
     add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
     add("--labels", type=_store, required=True, help="store of `unet-core stitch`")
     add("--truth", type=_store, help="store of `unet-core convert --truth`")
+    add("--mask", type=_store, help="that the probabilities were computed within")
 
     add = stage("report", "The page of a run, from all its results.").add_argument
     add(

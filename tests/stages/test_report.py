@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.stages.stores import told_of
+from tests.stages.stores import mask_store, told_of
 from unet_core.config import ObjectsConfig, ReportConfig, Resources, ScoreConfig
 from unet_core.errors import StoreError
 from unet_core.figures.flow import STAGES
-from unet_core.io.arrays import create_array
+from unet_core.figures.overlay import NOT_COMPUTED
+from unet_core.io.arrays import create_array, open_level
 from unet_core.io.atomic import write_json
 from unet_core.io.ledger import building
-from unet_core.io.ngff import multiscale
+from unet_core.io.ngff import content_of, multiscale
 from unet_core.stages.montage import draw_montage
 from unet_core.stages.report import write_report
 from unet_core.stages.report_jobs import jobs_of
@@ -151,6 +152,46 @@ def test_a_batch_is_one_job_of_all_its_voxels(results: Path, tmp_path: Path) -> 
     jobs = list(jobs_of(copy, volumes))
     assert [job["name"] for job in jobs] == ["a.net", "small.net"]
     assert [job["amount"] for job in jobs] == ["0.0096 Mvoxel", "0.0192 Mvoxel"]
+
+
+def test_voxels_that_were_skipped_count_for_no_speed(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, copy := tmp_path / "results")
+    edit(copy / "volumes/a/net/probabilities.ome.zarr", skipped=0.75)
+    assert [job["amount"] for job in jobs_of(copy, MANIFEST["volumes"])] == ["0.0024 Mvoxel"]
+    z, y, x = open_level(copy / "volumes/a/raw.ome.zarr").shape[1:]
+    half = [[0, z], [0, y // 2], [0, x]]
+    edit(copy / "volumes/a/net/probabilities.ome.zarr", region=half)
+    assert [job["amount"] for job in jobs_of(copy, MANIFEST["volumes"])] == ["0.0012 Mvoxel"]
+
+
+def edit(store: Path, **unet: Any) -> None:
+    """Another entry of what a store says of itself."""
+    group = json.loads((store / "zarr.json").read_text())
+    group["attributes"]["unet"] |= unet
+    write_json(store / "zarr.json", group)
+
+
+def test_what_was_not_computed_is_shown_as_such(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results / "volumes/a", copy := tmp_path / "a")
+    inside = np.ones(open_level(copy / "raw.ome.zarr").shape[1:], bool)
+    inside[:, :, :30] = False
+    mask = mask_store(tmp_path / "mask.ome.zarr", inside)
+    edit(copy / "net/probabilities.ome.zarr", mask=content_of(mask))
+    draw_montage(
+        ReportConfig(sections=1),
+        objects=ObjectsConfig(),
+        raw=copy / "raw.ome.zarr",
+        probabilities=copy / "net/probabilities.ome.zarr",
+        labels=copy / "net/labels.ome.zarr",
+        truth=copy / "truth.ome.zarr",
+        mask=mask,
+        out=tmp_path / "montage.jpg",
+    )
+    with Image.open(tmp_path / "montage.jpg") as montage:
+        picture = np.asarray(montage)[22 + 8 : -8].astype(int)
+    for column, flat in enumerate([False, True, True, False, True]):
+        left = picture[:, column * 68 + 8 : column * 68 + 22]
+        assert (abs(left - NOT_COMPUTED).max() < 30) == flat
 
 
 def test_folds_stand_side_by_side_with_the_test_first(results: Path, tmp_path: Path) -> None:

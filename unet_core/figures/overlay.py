@@ -13,6 +13,9 @@ from unet_core.geometry import IGNORED_ID
 Picture = npt.NDArray[np.uint8]
 """(y, x, 3), red, green, blue."""
 
+NOT_COMPUTED = (70, 78, 110)
+"""Colour of voxels that hold no result."""
+
 MISSED, SURPLUS, FOUND = (230, 60, 50), (60, 120, 250), (255, 255, 255)
 """Colours of truth borders without a found one, of found ones without truth, and of matches."""
 
@@ -45,6 +48,14 @@ def blended(picture: Picture, over: Picture, share: float) -> Picture:
     weight = np.where(over.any(-1, keepdims=True), np.float32(share), np.float32(0))
     mixed: Picture = (picture * (1 - weight) + over * weight).astype(np.uint8)
     return mixed
+
+
+def without(picture: Picture, where: npt.NDArray[np.bool_] | None) -> Picture:
+    """The picture with `NOT_COMPUTED` at the (y, x) of `where`."""
+    if where is None:
+        return picture
+    painted: Picture = np.where(where[..., None], np.array(NOT_COMPUTED, np.uint8), picture)
+    return painted
 
 
 def border_errors(

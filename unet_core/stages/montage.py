@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from unet_core.config import ObjectsConfig, ReportConfig
 from unet_core.figures import overlay
-from unet_core.geometry import Box, Zyx, fine
+from unet_core.geometry import IGNORED_ID, Box, Zyx, fine
 from unet_core.io.arrays import open_level, read
 from unet_core.io.atomic import replacing
 from unet_core.io.ngff import attributes_of
@@ -24,15 +25,17 @@ def draw_montage(
     labels: Path,
     truth: Path | None,
     out: Path,
+    mask: Path | None = None,
 ) -> None:
     """Write a JPEG of `config.sections` sections of a volume, voxel by voxel as predicted.
 
     Of a region that was computed alone, and of sections wider than `config.width_px`, the middle
     is shown. Columns: raw, probability of the foreground class, objects over raw, and with truth
-    the borders missed, surplus and found. Of raw and truth the first of the voxels that are
-    predicted as one are shown.
+    the borders missed, surplus and found. What was not computed (outside of `mask`, in failed
+    blocks) is a flat blue-grey in these, and no error. Of raw and truth the first of the voxels
+    that are predicted as one are shown.
     """
-    source = open_probabilities(probabilities)
+    source = open_probabilities(probabilities, [mask] if mask else [])
     channel, step = source.channel(objects.foreground), source.downsample
     statistics = attributes_of(raw)["unet"]["statistics"][0]
     low, high = statistics["percentiles"][5], statistics["percentiles"][995]
@@ -46,15 +49,21 @@ def draw_montage(
         grey = overlay.grey(_coarse(raw, box, step)[0, 0], low=low, high=high)
         stored = read(open_level(probabilities), box)[channel, 0]
         ids = read(open_level(labels), box)[0]
+        computed = source.computed(box)
+        absent = None if computed is None else ~computed[0]
+        shown_as = overlay.grey(stored, low=0, high=1 if stored.dtype.kind == "f" else 255)
+        objects_drawn = overlay.blended(grey, overlay.colours(ids), 0.45)
         row = {
             "raw": grey,
-            "probability": overlay.grey(stored, low=0, high=1 if stored.dtype.kind == "f" else 255),
-            "objects": overlay.blended(grey, overlay.colours(ids), 0.45),
+            "probability": overlay.without(shown_as, absent),
+            "objects": overlay.without(objects_drawn, absent),
         }
         if truth is not None:
             annotated = _coarse(truth, box, step)[0]
             row["truth"] = overlay.blended(grey, overlay.colours(annotated), 0.45)
-            row["missed red, surplus blue"] = overlay.error_picture(grey, ids, annotated)
+            scored = annotated if absent is None else np.where(absent, IGNORED_ID, annotated)
+            errors = overlay.error_picture(grey, ids, scored)
+            row["missed red, surplus blue"] = overlay.without(errors, absent)
         rows.append(row)
     names = [f"section {section * step[0]}" for section in chosen]
     picture = overlay.montage(rows, names)

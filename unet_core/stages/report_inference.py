@@ -1,9 +1,11 @@
 """What the page says of how probabilities were made: in which part, and what is missing."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
+from unet_core.io.arrays import open_level
 from unet_core.io.ngff import attributes_of
 
 
@@ -24,6 +26,18 @@ def inference_of(results: Path, volume: str, model: str) -> dict[str, Any]:
         "failed": failed,
         "marker": str((store / "zarr.json").relative_to(results.parent)),
     }
+
+
+def share_computed(results: Path, volume: str, model: str) -> float:
+    """Of the voxels of a volume, those that were computed: inside of region and mask, not empty."""
+    store = results / "volumes" / volume / model / "probabilities.ome.zarr"
+    if not (store / "zarr.json").exists():
+        return 1.0
+    unet, share = attributes_of(store)["unet"], 1.0
+    if region := unet.get("region"):
+        shape = open_level(results / "volumes" / volume / "raw.ome.zarr").shape[-3:]
+        share = prod((stop - start) / n for (start, stop), n in zip(region, shape, strict=True))
+    return share * (1 - float(unet.get("skipped", 0)))
 
 
 def _part(unet: Mapping[str, Any]) -> list[str]:

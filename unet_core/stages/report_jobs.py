@@ -9,15 +9,17 @@ from typing import Any
 from unet_core.figures.flow import STAGES
 from unet_core.io.arrays import open_level
 from unet_core.stages.report_given import Given, Seen, accounted, given_in
+from unet_core.stages.report_inference import share_computed
 
 
 def jobs_of(results: Path, volumes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One mapping per job that left a benchmark, in stage order; `volumes`: of the manifest.
 
     `stage`, `name`, `seconds`, `cpu` (seconds), `memory` (MB), `asked` (MB that the job was given),
-    `of_memory` and `of_time` (used of what was asked for), `amount` (what was done) and `rate` (per
-    second); None for what is unknown. Time limits are known of jobs of Slurm alone. Of a job that
-    went on after an interruption Snakemake knows the last part alone.
+    `of_memory` and `of_time` (used of what was asked for), `amount` (what was done: of inference
+    without what was skipped) and `rate` (per second); None for what is unknown. Time limits are
+    known of jobs of Slurm alone. Of a job that went on after an interruption Snakemake knows the
+    last part alone.
     """
     jobs = list(_benchmarked(results, volumes))
     numbers = [job["given"].slurm_job for job in jobs if job["given"]]
@@ -47,22 +49,25 @@ def _share(used: float | None, asked: float | None) -> str | None:
 
 def _benchmarked(results: Path, volumes: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     voxels: dict[str, int] = {}
-    inferred: dict[str, int] = {}
+    inferred: dict[str, list[str]] = {}
     for volume in volumes:
         raw = open_level(results / "volumes" / volume["name"] / "raw.ome.zarr")
-        voxels[volume["name"]] = count = raw.size // raw.shape[0]
-        job = volume.get("batch", volume["name"])
-        inferred[job] = inferred.get(job, 0) + count
+        voxels[volume["name"]] = raw.size // raw.shape[0]
+        inferred.setdefault(volume.get("batch", volume["name"]), []).append(volume["name"])
     for stage in STAGES:
         for path in sorted((results / "benchmarks" / stage).glob("*.tsv")):
-            if stage == "infer" and path.stem.split(".")[0] not in inferred:
+            job, _, model = path.stem.partition(".")
+            if stage == "infer" and job not in inferred:
                 continue  # of before its volume was of a batch, or of another
             with path.open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file, delimiter="\t"))
             if not rows:
                 continue
             seconds = number_of(rows[-1]["s"])
-            counts = inferred if stage == "infer" else voxels
+            counts: Mapping[str, float] = voxels
+            if stage == "infer":
+                each = (voxels[of] * share_computed(results, of, model) for of in inferred[job])
+                counts = {job: sum(each)}
             amount, unit = _amount(results, stage, path.stem, counts)
             rate = f"{amount / seconds:.3g} {unit}/s" if amount and seconds else None
             yield {
@@ -106,7 +111,7 @@ def number_of(text: str) -> float | None:
 
 
 def _amount(
-    results: Path, stage: str, name: str, voxels: Mapping[str, int]
+    results: Path, stage: str, name: str, voxels: Mapping[str, float]
 ) -> tuple[float | None, str]:
     """How much a job did, and of what: steps, patches or voxels of its volumes."""
     if stage == "train":

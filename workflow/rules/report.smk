@@ -5,6 +5,7 @@ rule montage:
         probabilities="<results>/volumes/{volume}/{model}/probabilities.ome.zarr/zarr.json",
         labels="<results>/volumes/{volume}/{model}/labels.ome.zarr/zarr.json",
         truth=if_annotated("<results>/volumes/{volume}/truth.ome.zarr/zarr.json"),
+        mask=if_masked("<results>/volumes/{volume}/mask.ome.zarr/zarr.json"),
     output:
         report(
             "<results>/volumes/{volume}/{model}/montage.jpg",
@@ -26,10 +27,11 @@ rule montage:
     params:
         config=settings("montage"),
         truth=option("--truth", "truth"),
+        mask=option("--mask", "mask"),
     shell:
         "unet-core montage --config {params.config:q} --raw {input.raw:q}"
         " --probabilities {input.probabilities:q} --labels {input.labels:q} {params.truth}"
-        " --out {output:q} --threads {threads} --memory-mb {resources.mem_mb} 2> {log:q}"
+        " {params.mask} --out {output:q} --threads {threads} --memory-mb {resources.mem_mb} 2> {log:q}"
 
 
 rule report:
