@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from unet_core.config.needs import Files, Needs
+from unet_core.config.resources import DRIVER_MB
 from unet_core.config.workflow import load_workflow
 from unet_core.errors import ConfigError
 from unet_core.provenance import source_digest
@@ -140,6 +141,8 @@ def asks(kind, stage, volumes=None):
             if input:
                 raise FileNotFoundError(2, error.strerror, str(input[0])) from None
             found = UNKNOWN[kind]
+        if kind == "memory_mb" and given_to(stage, "nodes", 1) > 1:
+            found += DRIVER_MB
         return found * attempt
 
     return amount
