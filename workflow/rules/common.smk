@@ -69,21 +69,22 @@ def given_to(rule, resource, default):
     return given[resource].value if resource in given else default
 
 
-def over_nodes(rule, survives=True):
-    """Where a profile gives `rule` several nodes: what Slurm has to be asked for besides.
+def over_nodes(rule, like=None, survives=True):
+    """Where a profile gives `rule`, or `like`, several nodes: what Slurm is asked for besides.
 
     They are one job. Its command runs once, on the first node (`mpi`: else within a step of its
     own), and starts the steps itself. `survives`: it goes on without a node that is lost.
     """
-    if (nodes := given_to(rule, "nodes", 1)) == 1:
+    like = like or rule
+    if (nodes := given_to(like, "nodes", 1)) == 1:
         return
-    gpus = given_to(rule, "gpu", 0)
+    gpus = given_to(like, "gpu", 0)
     extra = [f"--gpus-per-node={gpus // nodes}"] if gpus else []
     extra += ["--no-kill"] if survives else []
     # One task a node: what it may use (threads) is then that of a node, and is shared out anew.
     resources = {"mpi": "srun", "tasks": nodes, "tasks_per_gpu": -1}
     resources["slurm_extra"] = " ".join(extra)
-    given = workflow.resource_settings.overwrite_resources.get(rule, {})
+    given = workflow.resource_settings.overwrite_resources.get(like, {})
     workflow.get_rule(rule).resources.update(
         {name: value for name, value in resources.items() if name not in given}
     )
