@@ -81,6 +81,14 @@ def test_every_core_has_a_pass_where_units_are_fewer_than_cores(tmp_path: Path) 
     assert spread(gpus, raw, Resources(threads=8, gpus=2), 3) == (2, 1)
 
 
+def test_units_are_shared_by_nodes_before_their_cores_share_them(tmp_path: Path) -> None:
+    job = large_job(tmp_path, (8, 512, 512), tile_px=128)  # 8 units of 16 tiles
+    raw = Raw(job.raw_shape, (1, 128, 128), 1, "|u1")
+    for nodes, passes in ((1, 1), (2, 2), (4, 4), (8, 8)):
+        resources = Resources(threads=8, nodes=nodes, launcher="srun", memory_mb=10**6)
+        assert fit(job, plan_of(job), raw, resources).job.passes == passes
+
+
 @pytest.fixture(scope="module")
 def heavy(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """Units of 4 tiles, a pass over which takes a fifth of the memory of a process."""

@@ -65,7 +65,7 @@ class Fit:
     """Memory of a worker."""
 
     most_workers: int | None
-    """Workers that the memory holds; None: one for each unit or core."""
+    """Workers that the memory of a node holds; None: one for each unit or core."""
 
 
 def fit(job: Job, todo: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
@@ -77,8 +77,9 @@ def fit(job: Job, todo: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
         If one block does not fit, with what would.
     """
     units = job.together(todo)
-    given = resources.memory_mb
-    workers, passes = spread(job, raw, resources, len(units))
+    node, each = resources.of_a_node, -(-len(units) // resources.nodes)
+    given = node.memory_mb
+    workers, passes = spread(job, raw, node, each)
     job, ahead = _spent(replace(job, passes=passes), raw, given, workers)
     need = need_mb(job, raw, ahead)
     left = _CACHE_MB if given is None else given / workers - need
@@ -89,7 +90,7 @@ def fit(job: Job, todo: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
         shape=raw.shape,
         chunk=raw.chunk,
         most_voxels=int(left * 1e6 / value),
-        runs=workers,
+        runs=workers * resources.nodes,
     )
     place = {block.write.start: number for number, block in enumerate(order.blocks)}
     units.sort(key=lambda unit: place[job.raw_of(job.unit_of(unit[0])).start])
@@ -99,12 +100,12 @@ def fit(job: Job, todo: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
         [block for unit in units for block in unit],
         ahead,
         need + cache_mb,
-        workers if workers < _wanted(resources, len(units)) else None,
+        workers if workers < _wanted(node, each) else None,
     )
 
 
 def spread(job: Job, raw: Raw, resources: Resources, units: int) -> tuple[int, int]:
-    """Workers for so many units of work, and passes at a time of each.
+    """Workers on one node for so many units of work, and passes at a time of each.
 
     A worker for every GPU, core or unit; where cores are left over, each makes several passes at
     a time. Where the memory does not hold that, what keeps the most cores busy: fewer workers

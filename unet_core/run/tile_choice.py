@@ -64,7 +64,7 @@ def with_tiles(
         build.tick(_STEP, str(first), digest=None, note={"tile_px": first})
         log.info("tiles of %d px, untried: there is little to compute", first)
         return job.with_tile(first)
-    given = resources.memory_mb
+    given = resources.of_a_node.memory_mb
     for keeps in (True, False):  # as the run will, where the memory allows
         jobs = [replace(job, keeps_memory=keeps).with_tile(px) for px in tried]
         need = max(need_mb(each, raw, 0) for each in jobs)
@@ -114,13 +114,15 @@ def _fitting(job: Job, raw: Raw, todo: Sequence[Block], resources: Resources) ->
     sizes = candidates(
         job.models, step=job.step, shard=shard, shape=job.raw_shape, gpu=bool(job.gpus)
     )
-    given = resources.memory_mb
+    node = resources.of_a_node
+    given = node.memory_mb
     if given is None:
         return sizes
     fitting = [px for px in sizes if need_mb(job.with_tile(px), raw, 0) <= given]
     if not fitting:
         refuse_if_too_large(job.with_tile(sizes[0]), raw, given)
-    busy = {px: _busy(job.with_tile(px), raw, len(todo), resources) for px in fitting}
+    blocks = -(-len(todo) // resources.nodes)
+    busy = {px: _busy(job.with_tile(px), raw, blocks, node) for px in fitting}
     return [px for px in fitting if busy[px] == max(busy.values())]
 
 

@@ -101,8 +101,7 @@ def compute(crew: Crew, build: Build, asked: Asked, plan: Sequence[Block]) -> No
     todo = [block for block in plan if block.name not in done]
     fitted = Fit(job, [], ahead=0, need_mb=0, most_workers=None)
     if todo:
-        node = resources.of_a_node
-        fitted = fit(with_tiles(crew, build, job, raw, todo, node), todo, raw, node)
+        fitted = fit(with_tiles(crew, build, job, raw, todo, resources), todo, raw, resources)
         job = fitted.job
         tell(job, todo)
     work = partial(infer_blocks, job=job)
