@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from tests.run.faulty import SCRIPT, check_same, kept, make
 from tests.slurm.project import Project
@@ -20,20 +21,6 @@ TWO_NODES = (
     *("--gpus-per-node=2", "--mem=3000", "--no-kill", "--no-requeue"),
 )
 RESOURCES = {"threads": 4, "gpus": 4, "nodes": 2, "memory_mb": 3000, "launcher": "srun"}
-
-
-INFER = """\
-  infer:
-    nodes: 2
-    gpu: 4
-"""
-STITCH = """\
-    slurm_partition: gpu
-  stitch:
-    nodes: 2
-set-threads:
-  stitch: 2
-"""
 
 
 def script_of(store: Path, **options: object) -> str:
@@ -123,6 +110,16 @@ def test_a_cancelled_job_leaves_no_step_and_no_process(slurm: Sandbox, store: Pa
     assert done == len(kept(store))
 
 
+def over_two_nodes(project: Project) -> None:
+    """Two nodes for infer and stitch, with two workers each, in the shipped profile."""
+    path = project.folder / "profiles/slurm/config.yaml"
+    profile = yaml.safe_load(path.read_text())
+    profile["set-resources"]["infer"] |= {"nodes": 2, "gpu": 4}
+    profile["set-resources"]["stitch"] = {"nodes": 2}
+    profile["set-threads"] = {"stitch": 2}
+    path.write_text(yaml.safe_dump(profile))
+
+
 def test_through_snakemake_the_bytes_are_those_of_one_node(
     slurm: Sandbox, lab: Callable[..., Project]
 ) -> None:
@@ -140,10 +137,8 @@ def test_through_snakemake_the_bytes_are_those_of_one_node(
     for store in stores:
         expected[store] = store.rename(project.folder / f"{store.name} of one node")
         store.with_name(f"{store.name}.ledger.jsonl").unlink()
-    profile = project.folder / "profiles/slurm/config.yaml"
-    text = profile.read_text().replace("  infer:\n    gpu: 1\n", INFER + STITCH)
-    profile.write_text(text)
-    run = project.snakemake("--printshellcmds", f"{labels}/zarr.json", limit_s=240)
+    over_two_nodes(project)
+    run = project.snakemake("--printshellcmds", f"{labels}/zarr.json", limit_s=400)
     assert run.returncode == 0, run.stdout
     assert run.stdout.count("--nodes 2 --launcher srun") == 2
     for store in stores:
