@@ -139,8 +139,8 @@ def asks(kind, stage, volumes=None):
         try:
             found = getattr(needs, kind)(stage, volumes=names, **known, **how_many)
         except FileNotFoundError as error:
-            if input:
-                raise FileNotFoundError(2, error.strerror, str(input[0])) from None
+            if missing := [name for name in input if not Path(name).exists()]:
+                raise FileNotFoundError(2, error.strerror, str(missing[0])) from None
             found = UNKNOWN[kind]
         if kind == "memory_mb" and given_to(stage, "nodes", 1) > 1:
             found += DRIVER_MB
@@ -170,7 +170,7 @@ def if_small(group):
 
 
 UNKNOWN = {"memory_mb": 8000, "minutes": 120}
-"""Of a conversion whose file nobody has looked into."""
+"""Where nobody has looked into the file."""
 
 
 def memory_of(stage, volumes=None):
