@@ -36,17 +36,19 @@ def workers_of(work: Work, threads: int, gpus: int) -> int:
 
 def used_mb(work: Work, *, threads: int, gpus: int = 0) -> float:
     """Memory (MB) of a job with all its processes, at its worst moment."""
-    workers = workers_of(work, threads, gpus)
-    if workers == 1:
-        return max(work.need_mb, work.alone_mb)
-    return max(work.driver_mb + workers * work.need_mb, work.alone_mb)
+    workers, each = workers_of(work, threads, gpus), work.need_mb - work.spare_mb
+    return max(each if workers == 1 else work.driver_mb + workers * each, work.alone_mb)
 
 
 def memory_mb(work: Work, *, threads: int, gpus: int = 0) -> int:
-    """Memory (MB) to ask for; of more than MOST_MB, what fewer workers need."""
-    least = max(work.need_mb + work.driver_mb, work.alone_mb)
-    used = min(used_mb(work, threads=threads, gpus=gpus), max(least, MOST_MB))
-    return max(LEAST_MB, 100 * ceil((used + SNAKEMAKE_MB) / 100))
+    """Memory (MB) to ask for: what is used, and what the stage wants to see for all its workers.
+
+    Of more than MOST_MB, what fewer workers need.
+    """
+    wanted = workers_of(work, threads, gpus) * work.need_mb
+    least = max(work.need_mb + work.driver_mb, work.alone_mb) + SNAKEMAKE_MB
+    asked = max(wanted, used_mb(work, threads=threads, gpus=gpus) + SNAKEMAKE_MB)
+    return max(LEAST_MB, 100 * ceil(min(asked, max(least, MOST_MB)) / 100))
 
 
 def seconds(

@@ -43,6 +43,9 @@ class Work:
     need_mb: float = PROCESS_MB
     """Memory of one worker with one unit, its process included."""
 
+    spare_mb: float = 100
+    """Of need_mb: what stages add for safety, and processes were not seen to take."""
+
     driver_mb: float = DRIVER_MB
     """Memory of the process that deals units, where there are workers besides."""
 
@@ -124,6 +127,7 @@ def augment(sections: Mapping[str, Any], *, channels: int, fold: str) -> Work:
     return Work(
         units=counted([count], [config.shard_patches]),
         need_mb=PROCESS_MB + (2 * held + 2 * voxels * (12 * channels + 12)) / 1e6,
+        spare_mb=0,
         seconds=(0.5 if bent else 0.2) * channels * voxels * count / 1e6,
     )
 
@@ -140,6 +144,7 @@ def calibrate(sections: Mapping[str, Any], extents: Sequence[Extent]) -> Work:
     return Work(
         units=groups * len(shapes) if whole else sum(z for z, _, _ in shapes),
         need_mb=PROCESS_MB + 150 * held / 1e6,
+        spare_mb=0,
         seconds=0.08 * tried * sum(map(prod, shapes)) / 1e6,
     )
 
@@ -152,7 +157,7 @@ def stitch(sections: Mapping[str, Any], extent: Extent, method: str | None = Non
     given = sections["stitch"].method
     if given == "calibrated":
         given = method or "watershed"
-    value, rate = (80, 0.5) if given == "watershed" else (24, 0.2)
+    value, rate = (80, 0.4) if given == "watershed" else (24, 0.2)
     return Work(
         units=extent.blocks,
         need_mb=PROCESS_MB + value * prod(extent.block) / 1e6,
@@ -180,7 +185,7 @@ def score(sections: Mapping[str, Any], extent: Extent, *, classes: int = 1) -> W
 
 def page() -> Work:
     """Of montage and report: some sections of a volume, or small files."""
-    return Work(need_mb=PROCESS_MB, seconds=2)
+    return Work(need_mb=PROCESS_MB, seconds=0.3)
 
 
 def itemsize_of(dtype: str) -> int:
@@ -198,6 +203,7 @@ def one_after_another(each: Sequence[Work]) -> Work:
     return Work(
         units=max(one.units for one in each),
         need_mb=max(one.need_mb for one in each),
+        spare_mb=min(one.spare_mb for one in each),
         driver_mb=max(one.driver_mb for one in each),
         alone_mb=max(one.alone_mb for one in each),
         seconds=sum(one.seconds for one in each),

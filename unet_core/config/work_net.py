@@ -53,6 +53,7 @@ def train(sections: Mapping[str, Any], model: Model, *, gpus: int) -> Work:
     read = recipe.batch * prod(augment.patch) * (2 * net.channels + 3) * recipe.steps
     return Work(
         need_mb=GPU_PROCESS_MB if gpus else _TRAIN_MB + held,
+        spare_mb=0,
         gpu_mb=_BATCHED_MB + held if gpus else 0,
         seconds=read / 1e9,
         flops=passed * (3.0 * recipe.batch * recipe.steps + validated),
@@ -116,7 +117,8 @@ def infer(
     return Work(
         units=units,
         need_mb=GPU_PROCESS_MB + arrays if gpus else on_cpu,
-        driver_mb=NET_MB - 250,
+        spare_mb=0 if gpus else 300,
+        driver_mb=NET_MB - 350,
         seconds=0.01 * prod(within) / 1e6,
         flops=turns * prod(within) * sum(map(_per_voxel, models, seen, [tiles] * len(models))),
         gpu_mb=_BATCHED_MB + most + weights if gpus else 0,
