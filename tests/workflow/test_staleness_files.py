@@ -1,6 +1,7 @@
 """What reruns when the sheet, a preset or files change, move or are gone, and nothing more."""
 
 import os
+import re
 import shutil
 import time
 
@@ -108,6 +109,14 @@ def test_a_deleted_store_is_made_again(project: Project) -> None:
         *("stitch volume=d model=one", "score volume=d model=one", "montage volume=d model=one"),
         *("report", "all"),
     }
+
+
+def test_a_store_that_is_named_is_gone_on_with_though_it_is_there(finished: Project) -> None:
+    """As the report advises where blocks failed: the ledger keeps the others."""
+    store = "results/volumes/d/one/probabilities.ome.zarr/zarr.json"
+    told = finished.snakemake("-n", "--forcerun", store).stdout
+    rules = set(re.findall(r"^(?:local)?rule (\w+):", told, re.M))
+    assert rules == {"infer", "stitch", "score", "montage", "report", "all"}
 
 
 def test_a_fresh_checkout_of_the_workflow_reruns_nothing(project: Project) -> None:
