@@ -52,7 +52,7 @@ def test_a_step_that_needs_more_memory_gets_fewer_workers(monkeypatch: pytest.Mo
     steps = [(100, 20), (100, 1), (400, 20), (400, 1), (100, 20)]
     with Crew(Resources(threads=8, memory_mb=1000)) as made:
         for need_mb, blocks_to_do in steps:
-            made._workers_for(blocks_to_do, made._most_workers(need_mb))
+            made._workers_for(blocks_to_do, made._most_workers(need_mb, None))
     assert opened == [8, 2, 8], "workers stay where they fit, and only there"
     opened.clear()
     watched.clear()
