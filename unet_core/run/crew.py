@@ -284,7 +284,8 @@ class Crew:
         if self._workers is None or not fitting:
             self._opened.close()
             # Where there is one unit, to start a process would take longer than to compute it.
-            opener = _OPENERS[self.resources.launcher if workers > 1 else "here"]
+            openers = {"here": open_workers, "srun": open_steps, "jobqueue": open_jobs}
+            opener = openers[self.resources.launcher if workers > 1 else "here"]
             opened = opener(self.resources, workers=workers, dashboard=watched)
             self._workers = self._opened.enter_context(opened)
             self._size, self._watched = workers, watched
@@ -325,8 +326,6 @@ def _told(step: str, failed: Mapping[str, Failure]) -> str:
         "same command again"
     )
 
-
-_OPENERS = {"here": open_workers, "srun": open_steps, "jobqueue": open_jobs}
 
 _UNWATCHED = 4
 """Units up to which a dashboard would be gone before anyone looks; its start takes 0.4 s."""
