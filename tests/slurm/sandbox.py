@@ -127,6 +127,10 @@ class Sandbox:
         self.run(str(HERE / "up"), timeout_s=120)
 
 
+_ENDING = 'cat; "$0" "$1" 2> "$2"; code=$?; kill -0 $PPID || rm -f "$2"; exit $code'
+"""What `down` says is for this process, if it is still there."""
+
+
 @contextmanager
 def sandbox(**settings: str) -> Iterator[Sandbox]:
     """A cluster that ends with this block, or with this process, however that ends.
@@ -141,7 +145,7 @@ def sandbox(**settings: str) -> Iterator[Sandbox]:
     log = folder.with_suffix(".down")
     # Ends the cluster when its input does: by `communicate` below, or because this process is gone.
     ending = subprocess.Popen(
-        ["sh", "-c", 'cat && exec "$0" "$1" 2> "$2"', str(HERE / "down"), str(folder), str(log)],
+        ["sh", "-c", _ENDING, str(HERE / "down"), str(folder), str(log)],
         env=environment,
         stdin=subprocess.PIPE,
         start_new_session=True,
