@@ -151,7 +151,7 @@ def test_every_rule_has_a_log_a_benchmark_and_one_command() -> None:
         ) or ("threads: " in rule and "    log:\n" in rule and "    benchmark:\n" in rule)
         assert "2> {log:q}" in rule
         assert "retries" not in rule
-        # Of what is temporary Snakemake removes the declared file alone: markers of slabs, no store.
+        # Snakemake removes what is temporary, the declared file alone: markers of slabs.
         assert not re.search(r"config\[|directory\(|protected\(|temp\((?!f\"\{SLABS\}/)", rule)
 
 
