@@ -127,7 +127,7 @@ class Sandbox:
         self.run(str(HERE / "up"), timeout_s=120)
 
 
-_ENDING = 'cat; "$0" "$1" 2> "$2"; code=$?; kill -0 $PPID || rm -f "$2"; exit $code'
+_ENDING = 'cat; "$0" "$1" 2> "$2"; code=$?; kill -0 $PPID 2>&- || rm -f "$2"; exit $code'
 """What `down` says is for this process, if it is still there."""
 
 
