@@ -135,14 +135,19 @@ def asks(kind, stage, volumes=None):
             for name in ("image", "fold", "model")
             if name in wildcards.keys()
         }
-        how_many = {"threads": threads, "gpus": gpus_of(stage)}
+        nodes, gpus = given_to(stage, "nodes", 1), gpus_of(stage)
+        if kind == "memory_mb":  # of each node
+            gpus = -(-gpus // nodes)
+        else:
+            threads *= nodes
+        how_many = {"threads": threads, "gpus": gpus}
         try:
             found = getattr(needs, kind)(stage, volumes=names, **known, **how_many)
         except FileNotFoundError as error:
             if missing := [name for name in input if not Path(name).exists()]:
                 raise FileNotFoundError(2, error.strerror, str(missing[0])) from None
             found = UNKNOWN[kind]
-        if kind == "memory_mb" and given_to(stage, "nodes", 1) > 1:
+        if kind == "memory_mb" and nodes > 1:
             found += DRIVER_MB
         return found * attempt
 
