@@ -264,13 +264,13 @@ def memory() -> Iterator[Row]:
 def memory_together(precisions: Sequence[str]) -> Iterator[Row]:
     """The same of averages over symmetries and over networks, whose sums take memory too."""
     small, deep = UNetConfig(width=16, depth=3), UNetConfig(dimensions=3, width=16, depth=2)
-    narrow = UNetConfig(width=4, depth=2)
+    narrow = UNetConfig(width=8, depth=2)
     cases: list[tuple[list[UNetConfig], int, Zyx, Any]] = [
         ([small], 896, (1, 1, 1), "symmetries"),
         ([deep], 96, (1, 1, 1), "symmetries"),
         ([small, small], 896, (1, 1, 1), "none"),
         ([deep, deep], 96, (1, 1, 1), "none"),
-        ([narrow, narrow], 960, (4, 1, 1), "symmetries"),
+        ([narrow, narrow], 1920, (2, 1, 1), "symmetries"),
     ]
     for (models, tile_px, downsample, averaging), precision in itertools.product(cases, precisions):
         config = InferConfig(
@@ -308,7 +308,8 @@ def grown_together_mb(models: Sequence[UNetConfig], tile_px: int, config: InferC
     """As `grown_mb`, of a tile through several networks; freed memory is given back."""
     keep_freed_memory(False)
     engine = Engine([Predictor(network_of(model), config) for model in models], config)
-    for px in (max(model.stride_px for model in models), tile_px):
+    step = max(model.stride_px for model in models)
+    for px in (tile_px // 8 // step * step, tile_px):
         part = part_of(models, px, config)
         raw = noise(models[0], part.read.shape)
         out = np.ones((1, *coarse(part.core, config.downsample).shape), config.dtype)
