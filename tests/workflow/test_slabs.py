@@ -90,7 +90,6 @@ def project(made: Path, tmp_path: Path) -> Path:
 
 def test_how_a_finished_store_was_spread_makes_nothing_stale(project: Path) -> None:
     assert planned(project, **SPREAD) == []
-    assert planned(project, spread="nodes") == []
     remove(project)
     assert sorted(planned(project, **SPREAD)) == ["infer", "infer_prepare", *["infer_slab"] * 3]
     snakemake(project, **SPREAD)
@@ -110,24 +109,23 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(made: Path, project: 
         return sum(len(path.read_bytes().splitlines()) for path in folder.glob("*.jsonl"))
 
     with (project / "log").open("w") as log:
-        for wanted in (5, 40):
-            process = subprocess.Popen(
-                command(**SPREAD),
-                cwd=project,
-                env={**environment(real=True), "OMP_NUM_THREADS": "1"},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-            code = signalled(process, signal.SIGKILL, lambda: done() >= wanted)  # noqa: B023
-            assert code == -signal.SIGKILL, (project / "log").read_text()
-            assert not (project / STORE / "zarr.json").exists()
-            snakemake(project, "--unlock", **SPREAD)
+        process = subprocess.Popen(
+            command(**SPREAD),
+            cwd=project,
+            env={**environment(real=True), "OMP_NUM_THREADS": "1"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        code = signalled(process, signal.SIGKILL, lambda: done() >= 10)
+    assert code == -signal.SIGKILL, (project / "log").read_text()
+    assert not (project / STORE / "zarr.json").exists()
+    snakemake(project, "--unlock", **SPREAD)
     snakemake(project, **SPREAD)
     assert files_of(project) == files_of(made)
     logs = project / "results/logs/infer_slab"
     found = [re.search(r"resumed (\d+), computed (\d+)", p.read_text()) for p in logs.iterdir()]
-    assert sum(int(each[1]) for each in found if each) >= 30  # of the killed runs
+    assert sum(int(each[1]) for each in found if each) >= 8  # of the killed run
     whole = (project / "results/logs/infer/v.mini.log").read_text()
     assert "resumed 100, computed 0" in whole
     assert [path.name for path in folder.iterdir()] == ["slabs.json"]
