@@ -187,7 +187,7 @@ def open_workers(
                 memory_limit=0,
                 dashboard_address=_LOOPBACK["dashboard_address"],
                 scheduler_kwargs={"dashboard": dashboard, "extensions": _EXTENSIONS},
-                silence_logs=logging.CRITICAL,
+                silence_logs=False,
             )
         else:
             try:
@@ -251,7 +251,7 @@ def _processes(
     }
     return SpecCluster(
         workers=spec,
-        silence_logs=logging.CRITICAL,
+        silence_logs=False,
         security=between["security"],
         scheduler={
             "cls": Scheduler,

@@ -172,7 +172,7 @@ def _cluster(kind: Any, resources: Resources, workers: int, security: Security) 
         security=security,
         protocol="tls://",
         scheduler_options=options,
-        silence_logs=logging.CRITICAL,
+        silence_logs=False,
     )
 
 

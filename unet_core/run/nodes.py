@@ -273,7 +273,7 @@ def _cluster(host: str, security: Security, *, dashboard: bool) -> SpecCluster:
     at = {"host": host, "dashboard_address": "127.0.0.1:0", "dashboard": dashboard}
     return SpecCluster(
         workers={},
-        silence_logs=logging.CRITICAL,
+        silence_logs=False,
         security=security,
         scheduler={"cls": Scheduler, "options": {**at, **between}},
     )

@@ -62,10 +62,15 @@ def estimate_asked(
 
 def _of_one(config: Mapping[str, Any], presets: Path) -> Workflow:
     """The settings and models, and one volume to be predicted."""
-    size = VolumeConfig()
     volume = Volume(
-        **{"name": TOLD, "raw": "", "truth": None, "mask": None, "fold": "predict"},
-        **{"settings": size, "batch": None, "row": "--shape"},
+        name=TOLD,
+        raw="",
+        truth=None,
+        mask=None,
+        fold="predict",
+        settings=VolumeConfig(),
+        batch=None,
+        row="--shape",
     )
     models = read_models(config, presets)
     return Workflow(
