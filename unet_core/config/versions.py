@@ -14,6 +14,6 @@ RESULT_VERSION = {
     "calibrate": 1,
     "stitch": 1,
     "score": 1,
-    "montage": 1,
-    "report": 1,
+    "montage": 2,
+    "report": 2,
 }
