@@ -1,0 +1,67 @@
+from unet_core.config.spread import Ways
+
+SLABS = "<results>/volumes/{volume}/{model}/probabilities.ome.zarr.slabs"
+
+if asked.sections["infer"].spread != "nodes" and given_to("infer", "nodes", 1) > 1:
+    raise WorkflowError(
+        "the profile gives the rule infer several nodes, which it uses with infer.spread: nodes "
+        f"alone, not with {asked.sections['infer'].spread}; set one or the other"
+    )
+
+ways = Ways(
+    workflow=asked,
+    extent_of=files.extent,
+    volumes=Path(workflow.pathvars.apply("<results>/volumes")),
+    models=Path(workflow.pathvars.apply("<results>/models")),
+    kept=Path(".snakemake/unet-slabs.json"),
+)
+
+
+@cache
+def way(volume, model):
+    """How a volume is inferred; once, as files are made meanwhile."""
+    planning = workflow.is_main_process
+    return ways.of(
+        volume, model, planning=planning, keep=planning and not workflow.dryrun
+    )
+
+
+def slabs_done(wildcards):
+    """Markers of all slabs of a volume; none where one job makes the whole."""
+    slabs = way(wildcards.volume, wildcards.model).slabs
+    return collect(
+        f"{SLABS}/{{slab}}.done",
+        volume=wildcards.volume,
+        model=wildcards.model,
+        slab=slabs,
+    )
+
+
+def share_of_slab(wildcards, input, threads, attempt):
+    """Minutes of the slowest of equal parts, twice over."""
+    whole = minutes_of("infer")(wildcards, input, threads, attempt)
+    parts = len(way(wildcards.volume, wildcards.model).slabs) or 1
+    return min(whole, 10 * attempt + 2 * whole // parts)
+
+
+def minutes_of_rest(wildcards, input, threads, attempt):
+    """Of the whole, or of what is left where its slabs are made."""
+    if way(wildcards.volume, wildcards.model).slabs:
+        return 20 * attempt
+    return minutes_of("infer")(wildcards, input, threads, attempt)
+
+
+def running_of(wildcards, output):
+    """Settings of infer that decide no voxel; `output` keeps them out of the comparison."""
+    volume, model = wildcards.volume, wildcards.model
+    return asked.running(model, slab=way(volume, model).slab)
+
+
+def publishing(wildcards, input):
+    """A function of `input` is not compared."""
+    return "--publish" if input.slabs else ""
+
+
+def store_of(wildcards, output):
+    """The store whose slabs are made."""
+    return str(Path(output[0]).parent.with_suffix(""))
