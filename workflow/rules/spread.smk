@@ -4,7 +4,7 @@ SLABS = "<results>/volumes/{volume}/{model}/probabilities.ome.zarr.slabs"
 
 if asked.sections["infer"].spread != "nodes" and given_to("infer", "nodes", 1) > 1:
     raise WorkflowError(
-        "the profile gives the rule infer several nodes, which it uses with infer.spread: nodes "
+        "the profile gives infer several nodes, which it uses with infer.spread: nodes "
         f"alone, not with {asked.sections['infer'].spread}; set one or the other"
     )
 
