@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import tifffile
 
 from tests.stages.faults import files_of, ledger_of
 from unet_core.errors import StoreError
-from unet_core.io.ledger import building
+from unet_core.io.ledger import Build, building, slabs_of
+from unet_core.io.slabs import building_slab
 
 LAB, COLLEAGUE = 54321, 54322
 """A group and a user that nobody else has here."""
@@ -114,17 +116,57 @@ def test_who_may_not_write_is_told_who_may(lab: Path, raw: Path) -> None:
     assert list(lab.iterdir()) == []
 
 
+KEYS: dict[str, Any] = {"stage": "convert", "settings": {}, "inputs": {}}
+
+
+def begun(store: Path, *, slab: bool) -> AbstractContextManager[Build]:
+    """The whole store, or a part of it."""
+    return building_slab(store, "0-0-0", **KEYS) if slab else building(store, **KEYS)
+
+
+@pytest.mark.parametrize("slab", [False, True])
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.ENOSPC])
-def test_a_quota_that_is_used_up_loses_nothing(tmp_path: Path, number: int) -> None:
+def test_a_quota_that_is_used_up_loses_nothing(tmp_path: Path, number: int, slab: bool) -> None:
     """As no quota can be set here, by the error that one gives."""
-    keys: dict[str, Any] = {"stage": "convert", "settings": {}, "inputs": {}}
 
     def work() -> None:
-        with building(tmp_path / "x", **keys) as build:
+        with begun(tmp_path / "x", slab=slab) as build:
             build.tick("level", "a", digest="1", note=None)
             raise OSError(number, os.strerror(number))
 
+    with building(tmp_path / "x", **KEYS):
+        pass
     with pytest.raises(StoreError, match=r"no room for .*; what is finished is kept: free some"):
         work()
-    with building(tmp_path / "x", **keys) as build:
+    with building(tmp_path / "x", **KEYS) as build:
         assert list(build.done("level")) == ["a"]
+
+
+SLAB = """
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from unet_core.errors import StoreError
+from unet_core.io.slabs import building_slab
+try:
+    with building_slab(Path(sys.argv[1]), "0-0-0", stage="convert", settings={}, inputs={}):
+        pass
+except StoreError as error:
+    sys.exit(str(error))
+"""
+
+
+@as_root
+def test_who_may_not_write_a_slab_is_told_who_may(tmp_path: Path) -> None:
+    store = tmp_path / "x"
+    with building(store, **KEYS):
+        pass
+    slabs = slabs_of(store)
+    slabs.mkdir()
+    os.chown(slabs, COLLEAGUE, LAB)
+    slabs.chmod(0o755)
+    command = [*PLAIN, "--clear-groups", sys.executable, "-c", SLAB, str(store)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" not in run.stderr
+    assert f"{store} cannot be written" in run.stderr
+    assert f"is drwxr-xr-x of user {COLLEAGUE} and group {LAB}" in run.stderr

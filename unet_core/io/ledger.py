@@ -5,12 +5,10 @@ finished block, appended by the job's own process after the block is on disk. Wh
 `zarr.json` of the store is absent, the result does not exist; it is written last.
 """
 
-import errno
 import json
 import logging
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,10 +16,10 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from unet_core.errors import StoreError
 from unet_core.io.atomic import write_json
 from unet_core.io.lines import Lines, append_line, read_lines, write_lines
 from unet_core.io.lock import Lock, holding
+from unet_core.io.plainly import told_plainly
 from unet_core.provenance import digest_of, record
 
 log = logging.getLogger(__name__)
@@ -165,40 +163,12 @@ def building(
     Interrupted
         If it was asked to end while it waited.
     """
-    try:
-        with (
-            holding(store, ending=ending) as lock,
-            _begun(store, record(stage, settings, inputs), lock, ending) as build,
-        ):
-            yield build
-    except OSError as error:
-        if error.errno in _NO_RIGHT and error.filename is not None:
-            raise StoreError(_told_right(store, error)) from error
-        if error.errno not in _NO_ROOM:
-            raise
-        raise StoreError(
-            f"no room for {store}: {error}; what is finished is kept: free some space, or raise "
-            "the limit, and run the same command again"
-        ) from error
-
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""A full disk, a full quota, a limit on the size of files."""
-
-
-_NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
-
-
-def _told_right(store: Path, error: OSError) -> str:
-    path = Path(error.filename).resolve()
-    there = next((each for each in (path.parent, *path.parents) if each.exists()), Path("/"))
-    found, groups = there.stat(), sorted({os.getegid(), *os.getgroups()})
-    return (
-        f"{store} cannot be written: {error}; {there} is {stat.filemode(found.st_mode)} of user "
-        f"{found.st_uid} and group {found.st_gid}, this process is user {os.geteuid()} of group(s) "
-        f"{', '.join(map(str, groups))}; what is finished is kept: have its owner give the right "
-        "(chmod g+w, umask 002), or write to results of your own"
-    )
+    with (
+        told_plainly(store),
+        holding(store, ending=ending) as lock,
+        _begun(store, record(stage, settings, inputs), lock, ending) as build,
+    ):
+        yield build
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from unet_core.errors import Interrupted, StoreError
 from unet_core.io.ledger import Build, slabs_of
 from unet_core.io.lines import read_lines, write_lines
 from unet_core.io.lock import Lock, holding
+from unet_core.io.plainly import told_plainly
 from unet_core.provenance import record
 
 
@@ -31,14 +32,15 @@ def building_slab(
     Raises
     ------
     StoreError
-        If the store was not begun with these settings and inputs.
+        If the store was not begun with these settings and inputs, or there is no room for what is
+        written here or within, or no right to; what is finished is kept.
     Interrupted
         If it was asked to end while it waited.
     """
     provenance = record(stage, settings, inputs)
     name = provenance["fingerprint"]
     part, whole = slabs_of(store) / slab, store.with_name(f"{store.name}.ledger.jsonl")
-    with ExitStack() as held:
+    with told_plainly(store), ExitStack() as held:
         lock = _begin(held, store, part, ending)
         begun = read_lines(whole, name)
         if begun is None or not store.exists():
