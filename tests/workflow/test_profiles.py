@@ -212,13 +212,29 @@ def test_every_profile_plans_the_workflow_and_gives_gpus_to_training_and_inferen
     assert {name: named - set(told) for name, told in resources.items() if named - set(told)} == {}
 
 
+def of_a_site() -> str:
+    """The profile of a site that docs/hpc.md has for an example."""
+    guide = (REPOSITORY / "docs/hpc.md").read_text()
+    (example,) = re.findall(r"```yaml\n(# ~/.config/snakemake/site.*?)```", guide, re.DOTALL)
+    return str(example)
+
+
+def test_the_example_of_a_site_has_all_that_its_keys_replace() -> None:
+    example = yaml.safe_load(of_a_site())
+    shipped = yaml.safe_load((PROFILES / "slurm/config.yaml").read_text())
+    for key in ("default-resources", "set-resources"):
+        assert set(shipped[key]) == set(example[key])
+    assert (
+        example["default-resources"]["slurm_extra"] == shipped["default-resources"]["slurm_extra"]
+    )
+    for rule, resources in shipped["set-resources"].items():
+        assert set(resources) <= set(example["set-resources"][rule])
+
+
 def test_a_profile_of_the_site_that_is_named_last_wins(tmp_path: Path) -> None:
     site = tmp_path / "home/.config/snakemake/site/config.yaml"
     site.parent.mkdir(parents=True)
-    site.write_text(
-        "default-resources: {slurm_account: lab, slurm_partition: cpu}\n"
-        "set-resources: {train: {slurm_partition: gpu, gpu: 4}}\n"
-    )
+    site.write_text(of_a_site())
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     profiles = ["--profile", str(PROFILES / "slurm"), "--profile", "site"]
     run = subprocess.run(
@@ -230,9 +246,16 @@ def test_a_profile_of_the_site_that_is_named_last_wins(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
     )
     assert run.returncode == 0, run.stdout
-    assert "slurm_account=lab, slurm_partition=cpu" in run.stdout
-    assert "slurm_account=lab, slurm_partition=gpu, gpu=4" in run.stdout
+    assert "slurm_account=lab, slurm_partition=cpu, slurm_extra=--signal=USR1@120" in run.stdout
+    assert "slurm_account=lab, slurm_partition=gpu, slurm_extra=--signal=USR1@120" in run.stdout
     assert "CHANGE" not in run.stdout
+
+
+@pytest.mark.parametrize("profile", ["slurm", *QUEUES])
+def test_a_result_stays_where_a_job_fails_that_was_cut_off(profile: str) -> None:
+    settings = yaml.safe_load((PROFILES / profile / "config.yaml").read_text())
+    assert settings["keep-incomplete"]
+    assert settings["rerun-incomplete"]
 
 
 def test_profiles_of_queues_say_the_same_but_for_what_is_the_queues() -> None:
