@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(given, argparse.Namespace(given=given))
     logging.basicConfig(
         # Of several processes that train together, the first one tells.
-        level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING,
+        level=logging.INFO if os.environ.get("UNET_RANK", "0") == "0" else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
         force=True,

@@ -15,9 +15,9 @@ import pytest
 
 from tests.stages.test_train import CONFIG, MODEL, write_bank
 from unet_core.config import Resources, TrainConfig, UNetConfig, canonical
-from unet_core.errors import ConfigError
+from unet_core.errors import ConfigError, PlanError
 from unet_core.net.checkpoint import read_checkpoint
-from unet_core.stages.train_ranks import _command, start_ranks
+from unet_core.stages.train_ranks import COUNT, start_ranks
 
 # Not by Adam, which divides the gradient by its size: where that is 0 but for rounding, as that of
 # a bias before batch normalisation, rounding alone would decide.
@@ -40,9 +40,9 @@ def command(
     ]
 
 
-def start(folder: Path, **how: object) -> "subprocess.Popen[str]":
+def start(folder: Path, *given: str, **how: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        command(folder, **how),  # type: ignore[arg-type]
+        [*command(folder, **how), *given],  # type: ignore[arg-type]
         env={**os.environ, "UNET_DEVICE": "cpu", "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
@@ -104,18 +104,13 @@ def test_two_processes_find_what_one_does_and_leave_the_same_files(
 
 
 def processes_of(job: "subprocess.Popen[str]") -> list[psutil.Process]:
-    return psutil.Process(job.pid).children(recursive=True)
+    found: list[psutil.Process] = psutil.Process(job.pid).children(recursive=True)
+    return found
 
 
 def ranks_of(job: "subprocess.Popen[str]") -> list[psutil.Process]:
-    found = []
-    for process in processes_of(job):
-        if (
-            "unet_core.cli" in process.cmdline()
-            and "torch.distributed.run" not in process.cmdline()
-        ):
-            found.append(process)
-    return found
+    found = processes_of(job)
+    return [each for each in found if COUNT in each.environ() and each.name() != "srun"]
 
 
 def wait_for_state(job: "subprocess.Popen[str]", folder: Path) -> None:
@@ -125,22 +120,35 @@ def wait_for_state(job: "subprocess.Popen[str]", folder: Path) -> None:
         time.sleep(0.02)
 
 
-def test_asked_to_end_all_end_after_the_same_step_and_another_number_goes_on(folder: Path) -> None:
-    long = replace(FEW, steps=4000)
-    job = start(folder, gpus=2, config=long)
-    wait_for_state(job, folder)
-    left = processes_of(job)
-    job.send_signal(signal.SIGTERM)
-    assert "the same command goes on from the last state saved" in ended(job, 143)
-    assert not psutil.wait_procs(left, timeout=10)[1]
+def check_goes_on(folder: Path, config: TrainConfig) -> None:
     (folder / "by 2").rename(folder / "by 1")
-    again = start(folder, gpus=1, config=long)
+    again = start(folder, gpus=1, config=config)
     time.sleep(0.1)
     while "resumed at step" not in (line := again.stderr.readline()):  # type: ignore[union-attr]
         assert line
     assert int(line.split("step ")[1].split(" of")[0]) >= 4
     again.kill()
     again.communicate()
+
+
+@pytest.mark.parametrize("told", ["the first", "all"])
+def test_asked_to_end_all_end_after_the_same_step_and_another_number_goes_on(
+    folder: Path, told: str
+) -> None:
+    long = replace(FEW, steps=100000)
+    job = start(folder, gpus=2, config=long)
+    wait_for_state(job, folder)
+    left = processes_of(job)
+    if told == "the first":
+        job.send_signal(signal.SIGTERM)
+    else:  # as Slurm does ahead of a time limit
+        for process in [psutil.Process(job.pid), *left]:
+            process.send_signal(signal.SIGUSR1)
+    errors = ended(job, 143)
+    assert "the same command goes on from the last state saved" in errors
+    assert errors.count("of 100000 is saved") == 2
+    assert not psutil.wait_procs(left, timeout=10)[1]
+    check_goes_on(folder, long)
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -170,9 +178,69 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     assert not start_ranks(replace(FEW, batch=3), Resources(gpus=1), [])
 
 
-def test_over_nodes_they_are_one_step_with_a_torchrun_on_each() -> None:
-    given = {"threads": 8, "memory_mb": 9000, "launcher": "srun", "interface": "lo"}
-    told = _command(Resources(gpus=4, nodes=2, **given))  # type: ignore[arg-type]
-    assert {"--nodes", "--gpus-per-node=2", "--mem=8000", "--kill-on-bad-exit=1"} <= set(told)
-    assert told[told.index("--nnodes") + 1] == "2"
-    assert told[told.index("--nproc-per-node") + 1] == "2"
+SRUN = """#!/bin/bash
+# One task for each of --ntasks, on this machine. As srun does, passes SIGUSR1 on, and kills all
+# where it is told to terminate.
+echo "$@" > "$0.told"
+for given in "$@"; do [[ $given == --ntasks=* ]] && count=${given#*=}; done
+while [[ $1 == --* ]]; do shift; done
+for ((number = 0; number < count; number++)); do
+    SLURM_PROCID=$number SLURM_LOCALID=0 "$@" &
+    tasks+=($!)
+done
+trap 'kill -USR1 "${tasks[@]}"' USR1
+trap 'kill -KILL "${tasks[@]}"' TERM
+status=0
+for task in "${tasks[@]}"; do
+    while wait "$task"; code=$?; kill -0 "$task" 2> /dev/null; do :; done
+    ((code > status)) && status=$code
+done
+exit $status
+"""
+
+
+@pytest.mark.parametrize("told", ["the first", "the step"])
+def test_over_nodes_they_are_one_step_that_saves_its_state_when_it_is_told_to(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    (folder / "bin").mkdir()
+    (folder / "bin/srun").write_text(SRUN)
+    (folder / "bin/srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    given = ["--nodes", "2", "--launcher", "srun", "--memory-mb", "4000", "--interface", "lo"]
+    job = start(folder, *given, gpus=2, config=replace(FEW, steps=100000))
+    wait_for_state(job, folder)
+    if told == "the first":
+        job.send_signal(signal.SIGTERM)
+    else:
+        for process in ranks_of(job):
+            process.send_signal(signal.SIGUSR1)
+    assert ended(job, 143).count("of 100000 is saved") == 2
+    options = (folder / "bin/srun.told").read_text().split()
+    assert {"--nodes=2", "--ntasks=2", "--gpus-per-node=1", "--kill-on-bad-exit=1"} <= set(options)
+
+
+def test_those_of_one_node_listen_to_no_other_machine(folder: Path) -> None:
+    job = start(folder, gpus=2, config=replace(FEW, steps=100000))
+    wait_for_state(job, folder)
+    heard = {
+        each.laddr.ip
+        for process in processes_of(job)
+        for each in process.net_connections(kind="inet")
+        if each.status == psutil.CONN_LISTEN
+    }
+    job.kill()
+    job.communicate()
+    assert heard <= {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "told"), [("jobqueue", "not worker_jobs"), ("srun", "SLURM_JOB_ID is not set")]
+)
+def test_nodes_that_are_no_step_of_one_job_are_refused(
+    monkeypatch: pytest.MonkeyPatch, launcher: str, told: str
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(PlanError, match=told):
+        start_ranks(FEW, Resources(nodes=2, memory_mb=4000, launcher=launcher), [])  # type: ignore[arg-type]

@@ -20,7 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 Value = TypeVar("Value")
 
 _SILENT = timedelta(hours=2)
-"""A process that says nothing for so long is lost; `torchrun` sees long before that it ended."""
+"""A process that says nothing for so long is lost; who started it sees long before that it
+ended."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ class Ranks:
         dist.all_reduce(number, group=self.on_host)
         return bool(number)
 
+    def meet(self) -> None:
+        """Wait for all processes."""
+        self.any(False)
+
     def from_first(self, value: Value) -> Value:
         """What the first process has; the others give anything."""
         if self.count == 1:
@@ -84,16 +89,22 @@ ALONE = Ranks()
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """Among the processes that `torchrun` has started, if it has; GPUs speak by nccl, CPUs by gloo.
+    """Among the processes that were started together, if so; GPUs speak by nccl, CPUs by gloo.
 
-    Returns when the others are there.
+    Environment variables say so: ``UNET_RANKS`` (how many), ``UNET_RANKS_MEET`` (where),
+    ``UNET_RANK`` (who this is). Returns when the others are there.
     """
-    if not started_by_torchrun():
+    if (count := int(os.environ.get("UNET_RANKS", "1"))) == 1:
         yield ALONE
         return
     cuda = device.type == "cuda"
     dist.init_process_group(
-        "nccl" if cuda else "gloo", timeout=_SILENT, device_id=device if cuda else None
+        "nccl" if cuda else "gloo",
+        init_method=os.environ["UNET_RANKS_MEET"],
+        rank=int(os.environ["UNET_RANK"]),
+        world_size=count,
+        timeout=_SILENT,
+        device_id=device if cuda else None,
     )
     try:
         on_host = dist.new_group(backend="gloo", timeout=_SILENT)
@@ -102,14 +113,9 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def started_by_torchrun() -> bool:
-    """Is this process one of several that train together?"""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
 def local_rank() -> int:
     """Number of this process among those on its node."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return int(os.environ.get("UNET_LOCAL_RANK", "0"))
 
 
 def share_norms(network: nn.Module, ranks: Ranks) -> None:

@@ -162,6 +162,7 @@ def _run(
             if ranks.any(ending()) and not last:
                 training.check()
                 save()
+                ranks.meet()  # who ends badly before the state is saved has Slurm kill the others
                 raise Interrupted(
                     f"asked to end: step {training.steps_done} of {config.steps} is saved; the "
                     "same command goes on from there"
