@@ -207,6 +207,11 @@ def fine(box: Box, by: Sequence[int]) -> Box:
     return Box(_zyx(start), _zyx(stop))
 
 
+def by(sizes: Sequence[int]) -> str:
+    """Sizes as messages have them: 1 x 512 x 512."""
+    return " x ".join(map(str, sizes))
+
+
 def hull(boxes: Sequence[Box]) -> Box:
     """The least box that holds all of `boxes`, of which there is at least one."""
     start = (min(box.start[axis] for box in boxes) for axis in range(3))

@@ -60,6 +60,19 @@ def test_the_number_type_is_that_of_the_device_and_no_gpu_is_opened_to_learn_it(
     assert not torch.cuda.is_initialized()
 
 
+def test_of_gpus_that_are_elsewhere_the_number_type_has_to_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("UNET_DEVICE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert precision_for("bfloat16", 2, here=False) == "bfloat16"
+    with pytest.raises(PlanError, match=r"infer\.precision is auto.*set it to bfloat16"):
+        precision_for("auto", 2, here=False)
+    assert precision_for("auto", 0, here=False) == precision_for("auto", 0)
+    with pytest.raises(PlanError, match="finds none"):
+        precision_for("bfloat16", 2)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_cannot_be_opened_is_told_with_its_cause() -> None:
     with pytest.raises(PlanError, match=r"cannot be opened \(.+\); look at nvidia-smi"):

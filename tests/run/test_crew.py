@@ -12,10 +12,12 @@ import pytest
 from tests.run.faulty import check_same, kept, make, start, until
 from unet_core.config import Resources
 from unet_core.errors import BlockError, PlanError
+from unet_core.geometry import Block, Box
 from unet_core.io.arrays import open_level
+from unet_core.io.ledger import building
 from unet_core.io.ngff import content_of
 from unet_core.run import crew
-from unet_core.run.crew import Crew
+from unet_core.run.crew import Crew, Done
 
 
 def test_one_and_two_workers_make_the_same_store(tmp_path: Path) -> None:
@@ -50,7 +52,7 @@ def test_a_step_that_needs_more_memory_gets_fewer_workers(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(crew, "open_workers", open_workers)
     steps = [(100, 20), (100, 1), (400, 20), (400, 1), (100, 20)]
-    with Crew(Resources(threads=8, memory_mb=1000)) as made:
+    with Crew(Resources(threads=8, memory_mb=1400)) as made:
         for need_mb, blocks_to_do in steps:
             made._workers_for(blocks_to_do, made._most_workers(need_mb, None))
     assert opened == [8, 2, 8], "workers stay where they fit, and only there"
@@ -60,6 +62,26 @@ def test_a_step_that_needs_more_memory_gets_fewer_workers(monkeypatch: pytest.Mo
         for blocks_to_do in (1, 1, 20, 1):
             made._workers_for(blocks_to_do, 1)
     assert watched == [False, True], "a long step is watched, also after a short one"
+
+
+def process(block: Block) -> Done:
+    return Done(None, note=os.getpid())
+
+
+def test_a_step_that_stands_apart_runs_its_only_block_where_the_others_will_be(
+    tmp_path: Path,
+) -> None:
+    blocks = [Block(Box((0, 0, n), (1, 1, n + 1)), (0, 0, 0)) for n in range(2)]
+    with (
+        building(tmp_path / "x", stage="infer", settings={}, inputs={}) as build,
+        Crew(Resources(threads=2)) as made,
+    ):
+        assert made.run(build, "here", process, blocks[:1]) == [os.getpid()]
+        (one,) = made.run(build, "apart", process, blocks[:1], apart=True)
+        workers = made._workers
+        assert one != os.getpid()
+        assert os.getpid() not in made.run(build, "all", process, blocks)
+        assert made._workers is workers
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

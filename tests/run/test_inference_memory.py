@@ -1,5 +1,6 @@
 """Memory of inference: tiles that a GPU does not hold, and what a process takes."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from tests.stages.test_infer import MODEL, checkpoint_file, noise, raw_store, st
 from unet_core.errors import PlanError
 from unet_core.net import engine, predict
 from unet_core.net.engine import engine_of
+from unet_core.net.unet import UNet
 from unet_core.run.inference import infer_blocks
 from unet_core.run.tile_choice import _Trial, try_tiles
 
@@ -67,6 +69,58 @@ def test_a_trial_leaves_out_tiles_that_were_too_large(
         note = try_tiles(_Trial("all"), jobs=jobs, raw="uint8").note
         assert note["seconds_per_mvoxel"].keys() == {"256", "192"}
     assert sum(voxels > 300 * 300 for voxels in given) == 1
+
+
+def test_where_none_of_those_tried_fits_the_next_smaller_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = limited(monkeypatch, 300 * 300)
+    job = job_of(tmp_path, noise((1, 1, 600, 600)), shard=(1, 600, 600), tile_px=512)
+    note = try_tiles(_Trial("all"), jobs=[job, job.with_tile(576)], raw="uint8").note
+    assert note == {"tile_px": 256, "seconds_per_mvoxel": {}}
+    assert len(given) == 2
+    limited(monkeypatch, 100)
+    with pytest.raises(PlanError, match=r"seen with \d+ x \d+ voxels, needs about \d+ MB.*tile_px"):
+        try_tiles(_Trial("least"), jobs=[job.with_tile(192)], raw="uint8")
+
+
+FULL = [
+    "GET was unable to find an engine to execute this computation",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+]
+
+
+@pytest.mark.parametrize("words", FULL)
+def test_a_library_of_the_gpu_says_in_its_own_words_that_memory_is_full(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, forward = 300 * 300, UNet.forward
+
+    def checked(network: UNet, x: torch.Tensor) -> torch.Tensor:
+        if x.numel() > most:
+            raise RuntimeError(words)
+        return forward(network, x)
+
+    monkeypatch.setattr(UNet, "forward", checked)
+    values = noise((1, 1, 16, 500))
+    result_of(job_of(tmp_path, values, shard=(1, 16, 504), tile_px=512))
+    most = 0
+    with pytest.raises(PlanError, match=rf"needs about \d+ MB.*{re.escape(words[:20])}"):
+        result_of(job_of(tmp_path / "none", values, shard=(1, 16, 504), tile_px=512))
+
+
+def test_another_error_of_a_library_is_not_taken_for_a_full_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(network: UNet, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(UNet, "forward", broken)
+    job = job_of(tmp_path, noise((1, 1, 16, 40)), shard=(1, 16, 40), tile_px=512)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        result_of(job)
 
 
 @pytest.mark.parametrize("where", ["_intensities", "_softmax", "quantised"])

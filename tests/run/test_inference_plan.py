@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.run.jobs import fresh, large_job, plan_of
 from tests.stages.test_infer import MODEL
 from unet_core.config import Resources
+from unet_core.config.resources import DEALER_MB
 from unet_core.errors import PlanError
 from unet_core.run.inference import Job
 from unet_core.run.inference_plan import Raw, fit, largest_unit, need_mb, spread
@@ -34,9 +35,9 @@ def test_memory_goes_to_workers_then_to_reading_ahead_then_to_speed(tmp_path: Pa
     assert needs == sorted(needs)
     assert planned(job)[:2] == (True, 2)
     for memory_mb, expected in [
-        (2 * fast + 8, (True, 2)),
-        (2 * needs[2] + 2, (False, 2)),
-        (2 * needs[0] + 0.1, (False, 0)),
+        (DEALER_MB + 2 * fast + 8, (True, 2)),
+        (DEALER_MB + 2 * needs[2] + 2, (False, 2)),
+        (DEALER_MB + 2 * needs[0] + 0.1, (False, 0)),
         (needs[0], (False, 0)),
     ]:
         *found, need = planned(job, threads=2, memory_mb=int(memory_mb) + 1)
@@ -109,7 +110,7 @@ def test_no_other_way_that_the_memory_holds_keeps_more_cores_busy(
         (workers, passes)
         for workers in range(1, min(threads, units) + 1)
         for passes in range(1, min(max(1, threads // workers), 4) + 1)
-        if needs[passes - 1] * workers <= memory_mb
+        if needs[passes - 1] * workers + (DEALER_MB if workers > 1 else 0) <= memory_mb
     ]
     resources = Resources(threads=threads, memory_mb=memory_mb)
     if not ways:
@@ -131,8 +132,8 @@ def test_where_memory_is_short_cores_work_in_fewer_workers(tmp_path: Path) -> No
     needs = [int(need_mb(replace(job, passes=n), raw, 0)) + 1 for n in (1, 2, 3, 8)]
     assert 4 * needs[1] < 8 * needs[0]
     for memory_mb, expected in (
-        (8 * needs[0], (8, 1)),
-        (8 * needs[0] - 10, (4, 2)),
+        (DEALER_MB + 8 * needs[0], (8, 1)),
+        (DEALER_MB + 8 * needs[0] - 10, (4, 2)),
         (needs[3], (1, 8)),
         (needs[2], (1, 3)),
         (needs[0], (1, 1)),

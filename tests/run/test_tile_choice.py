@@ -11,6 +11,7 @@ import torch
 from tests.run.jobs import job_of, plan_of
 from tests.stages.test_infer import noise
 from unet_core.config import Resources
+from unet_core.config.resources import DEALER_MB
 from unet_core.errors import PlanError
 from unet_core.io.ledger import building
 from unet_core.run import tile_choice
@@ -75,8 +76,8 @@ def test_tiles_are_tried_with_which_all_cores_have_work(job: Job) -> None:
     need = {px: need_mb(job.with_tile(px), RAW, 0) for px in (256, 512)}
     two = need_mb(replace(job.with_tile(256), passes=2), RAW, 0)
     assert two < need[512] < 2 * need[256]
-    assert fitting(2 * need[512]) == [256, 512]  # two workers
-    assert fitting(2 * need[256]) == [256]
+    assert fitting(2 * need[512] + DEALER_MB) == [256, 512]  # two workers
+    assert fitting(2 * need[256] + DEALER_MB) == [256]
     assert fitting(need[512]) == [256]  # one worker with two tiles at a time
     assert fitting(need[512], threads=1) == [256, 512]
     assert fitting(need[256]) == [256]

@@ -10,6 +10,9 @@ Launcher = Literal["here", "srun", "jobqueue"]
 DRIVER_MB = 1000
 """Of a node's memory, what is not the workers' where a launcher starts them."""
 
+DEALER_MB = 400
+"""Of the memory here, what the process takes that deals blocks to several workers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -47,12 +50,20 @@ class Resources:
 
     @property
     def of_a_node(self) -> "Resources":
-        """What the workers of one node share."""
-        given = self.memory_mb
-        if given is not None and self.launcher != "here":
-            given -= DRIVER_MB
-        gpus = self.gpus // self.nodes
-        return replace(self, gpus=gpus, memory_mb=given, nodes=1, launcher="here")
+        """What one node has."""
+        return replace(self, gpus=self.gpus // self.nodes, nodes=1)
+
+    def share_mb(self, workers: int) -> float | None:
+        """Memory (MB) of each of so many workers on a node; a single one here is the driver."""
+        if self.memory_mb is None:
+            return None
+        apart = DRIVER_MB if self.launcher != "here" else DEALER_MB if workers > 1 else 0
+        return (self.memory_mb - apart) / workers
+
+    def holds(self, workers: int, need_mb: float) -> bool:
+        """Does the memory of a node hold so many workers that need so much each?"""
+        share = self.share_mb(workers)
+        return share is None or (share >= need_mb and share > 0)
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.gpus < 0 or (self.memory_mb is not None and self.memory_mb < 1):

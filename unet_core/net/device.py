@@ -10,7 +10,8 @@ import torch
 
 from unet_core.errors import PlanError
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Number = Literal["float32", "bfloat16"]
+Precision = Literal["auto"] | Number
 
 _BFLOAT16 = 8, 0
 """Compute capability from which a GPU computes bfloat16 natively."""
@@ -65,8 +66,10 @@ def _has_gpus(gpus: int) -> bool:
     return True
 
 
-def precision_for(precision: Precision, gpus: int) -> str:
+def precision_for(precision: Precision, gpus: int, *, here: bool = True) -> Number:
     """What `precision` stands for on the devices of this job: float32 or bfloat16.
+
+    `here`: it is computed on this machine or, by steps of this job, on ones like it.
 
     With several GPUs, which processes of their own compute with, none is opened in this one: that
     would keep some hundred MB of the first from its worker.
@@ -74,13 +77,22 @@ def precision_for(precision: Precision, gpus: int) -> str:
     Raises
     ------
     PlanError
-        If a GPU was asked for and there is none.
+        If a GPU was asked for and there is none, or auto stands for what is not known here.
     """
+    if not here and usable_gpus(gpus):
+        if precision == "auto":
+            raise PlanError(
+                "infer.precision is auto, but the workers' GPUs are those of jobs of their own, "
+                "which are not known here; set it to bfloat16 (GPUs from 2020 on) or float32"
+            )
+        return precision
     there = _has_gpus(gpus)
-    if precision == "auto" and there and gpus > 1:
+    if precision != "auto":
+        return precision
+    if there and gpus > 1:
         return "bfloat16" if capability_elsewhere() >= _BFLOAT16 else "float32"
     device = torch.device("cuda", 0) if there else torch.device("cpu")
-    return str(choose_dtype(precision, device)).removeprefix("torch.")
+    return "bfloat16" if _has_bfloat16(device) else "float32"
 
 
 @lru_cache(maxsize=1)

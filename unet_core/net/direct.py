@@ -1,5 +1,6 @@
 """The network's layers on a CPU: one library for all convolutions, and a faster pooling."""
 
+from functools import lru_cache
 from typing import cast
 
 import torch
@@ -23,11 +24,17 @@ class Direct(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """What the convolution gives, without padding."""
         own = self.convolution
-        if x.dtype == torch.float64:  # oneDNN has none
+        if x.dtype == torch.float64 or (x.dtype == torch.bfloat16 and not _has_bfloat16()):
             return cast(Tensor, own(x))
         return torch.mkldnn_convolution(
             x, own.weight, own.bias, [0] * (x.ndim - 2), own.stride, own.dilation, 1
         )
+
+
+@lru_cache(maxsize=1)
+def _has_bfloat16() -> bool:
+    """Does oneDNN compute it here? It has no float64, and no bfloat16 before AVX-512."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Pool(nn.Module):

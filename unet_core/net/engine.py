@@ -18,9 +18,15 @@ from unet_core.config import InferConfig, UNetConfig
 from unet_core.errors import CheckpointError
 from unet_core.geometry import Box, Zyx, coarse
 from unet_core.net.checkpoint import read_checkpoint
-from unet_core.net.memory import KNOWN_TILES, UNDER_WAY, held_of
+from unet_core.net.memory import (
+    KNOWN_TILES,
+    UNDER_WAY,
+    give_back_memory,
+    held_of,
+    is_out_of_memory,
+)
 from unet_core.net.parts import LEAST_PX, Part, step_of
-from unet_core.net.predict import Predictor, Scaling, TileTooLarge, check_finite, quantised
+from unet_core.net.predict import Predictor, Scaling, check_finite, quantised, too_large
 from unet_core.net.transfers import Transfers
 
 Array = npt.NDArray[Any]
@@ -123,13 +129,12 @@ class Engine:
     def _begin(self, part: Part, voxels: Array, at: Zyx) -> "_Begun":
         try:
             return self._sent_off(part, voxels, at)
-        except torch.OutOfMemoryError:
-            sizes = " x ".join(map(str, part.read.shape))
-        torch.cuda.empty_cache()
-        raise TileTooLarge(
-            f"the GPU has no room for a tile, seen with {sizes} voxels, beside the network's maps; "
-            "make infer.tile_px smaller"
-        )
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            cause = str(error)
+        give_back_memory()
+        raise too_large(self.members, [tile.read.shape for tile in part.tiles], cause)
 
     @torch.inference_mode()
     def _sent_off(self, part: Part, voxels: Array, at: Zyx) -> "_Begun":
@@ -249,8 +254,7 @@ def forget() -> None:
     """Give back what `engine_of` keeps in this process, and on its GPU."""
     engine_of.cache_clear()
     _loaded.cache_clear()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    give_back_memory()
 
 
 @lru_cache(maxsize=8)

@@ -86,7 +86,7 @@ def _power_of_two(size: int) -> int:
 
 
 UNDER_WAY = 2
-"""Tiles on the GPU at a time: while one is computed, the next is sent and the last fetched."""
+"""Tiles on the GPU besides the one waited for: one is fetched, one computed and one sent."""
 
 KNOWN_TILES = 4
 """Results of tiles of one value that are kept for reuse."""
@@ -107,6 +107,36 @@ class Held:
 def held_of(models: tuple[UNetConfig, ...], dtype: torch.dtype, averaging: str) -> Held:
     """What is known of networks of one architecture and number type, whatever the volume."""
     return Held()
+
+
+_SAYS_FULL = (
+    "out of memory",
+    "unable to find an engine",  # cuDNN, where no workspace fits
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Does torch, or a library of the GPU, say that the GPU's memory is full?"""
+    full = isinstance(error, torch.OutOfMemoryError)
+    return full or any(words in str(error) for words in _SAYS_FULL)
+
+
+def give_back_memory() -> None:
+    """Give back what torch keeps for reuse on a GPU, and of this machine's memory for copies."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return
+    torch.cuda.empty_cache()
+    if hasattr(torch._C, "_host_emptyCache"):  # builds for CUDA
+        torch._C._host_emptyCache()
+
+
+def total_mb(device: torch.device) -> float | None:
+    """Memory of a GPU (MB); None on a CPU."""
+    if device.type == "cpu":
+        return None
+    return torch.cuda.get_device_properties(device).total_memory / 1e6
 
 
 def free_mb(device: torch.device) -> float | None:

@@ -11,17 +11,17 @@ from torch import Tensor
 from unet_core.config import InferConfig
 from unet_core.config.shape import pass_mb, yielded_voxels
 from unet_core.errors import CheckpointError, PlanError
+from unet_core.geometry import by as sizes_by
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.device import (
     choose_device,
     choose_dtype,
     keep_threads,
     memory_format,
-    precision_for,
     prepare,
 )
 from unet_core.net.direct import made_direct
-from unet_core.net.memory import batch_of, free_mb, held_of
+from unet_core.net.memory import batch_of, free_mb, held_of, is_out_of_memory, total_mb
 from unet_core.net.unet import UNet
 
 _SYMMETRIES = tuple((swap, flip) for swap in (False, True) for flip in ((), (-1,), (-2,), (-1, -2)))
@@ -52,11 +52,6 @@ class Scaling(Protocol):
 
 class TileTooLarge(PlanError):
     """The GPU's memory does not hold one tile; a smaller one may fit."""
-
-
-def precision_of(config: InferConfig, gpus: int) -> str:
-    """Number type of the convolutions, float32 or bfloat16: what "auto" stands for here."""
-    return precision_for(config.precision, gpus)
 
 
 class Predictor:
@@ -179,12 +174,14 @@ class Predictor:
     def _passed(self, seen: Tensor) -> Tensor:
         try:
             return self._probabilities(self._inputs(seen))[:, list(self.stored)]
-        except torch.OutOfMemoryError:
-            message = self._too_large(seen.shape[-self.model.dimensions :])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            cause = str(error)
         # Outside the handler: the exception holds the frames, and they the feature maps.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        raise TileTooLarge(message)
+        raise too_large([self], [seen.shape[1:]], cause)
 
     def _probabilities(self, x: Tensor) -> Tensor:
         """(n, inputs, [z,] y, x) -> (n, classes, [z',] y', x') float32."""
@@ -210,16 +207,37 @@ class Predictor:
             tensor = torch.tensor(values, dtype=torch.float32, device=self.device)
             yield tensor.reshape(-1, 1, 1, 1)
 
-    def _too_large(self, sizes: Sequence[int]) -> str:
-        averaged = self.config.averaging != "none"
-        width = self.dtype.itemsize
-        need = pass_mb(self.model, sizes, bytes_per_value=width, averaged=averaged)
-        free = free_mb(self.device)
-        has = "there is less" if free is None else f"the GPU has {free:.0f} MB free"
-        return (
-            f"one tile, seen with {' x '.join(map(str, sizes))} voxels, needs about {need:.0f} MB "
-            f"and workspace, {has}; make infer.tile_px smaller"
+    def need_mb(self, seen: Sequence[int]) -> float:
+        """Memory (MB) of one pass over a tile seen as (z, y, x), but for the library's own."""
+        return pass_mb(
+            self.model,
+            seen[3 - self.model.dimensions :],
+            bytes_per_value=self.dtype.itemsize,
+            averaged=self.config.averaging != "none",
         )
+
+
+def too_large(
+    members: Sequence[Predictor], seen: Sequence[Sequence[int]], cause: str
+) -> TileTooLarge:
+    """The error of a tile, seen as (z, y, x) by each of `members`: what it needs, what there is.
+
+    `cause`: what the library says.
+    """
+    member, sizes = max(zip(members, seen, strict=True), key=lambda each: each[0].need_mb(each[1]))
+    free, total = free_mb(member.device), total_mb(member.device)
+    has = "there is less" if free is None else f"the GPU has {free:.0f} MB free"
+    of = "" if total is None else f" of {total:.0f}"
+    first = cause.strip().splitlines()[:1]
+    return TileTooLarge(
+        f"one tile, seen with {sizes_by(sizes[3 - member.model.dimensions :])} voxels, needs about "
+        f"{member.need_mb(sizes):.0f} MB and workspace, {has}{of} ({' '.join(first)[:_TOLD]}); "
+        "make infer.tile_px smaller"
+    )
+
+
+_TOLD = 200
+"""Letters of what a library says."""
 
 
 def check_finite(finite: bool) -> None:

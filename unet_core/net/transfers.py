@@ -45,6 +45,7 @@ class Transfers:
             for host, x in zip(here, results, strict=True):
                 host.copy_(x, non_blocking=True)
                 x.record_stream(self._from)  # not given away before it is copied
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        # Who waits for it sleeps; by default a core would look at it all the time.
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record(self._from)
         return here, event

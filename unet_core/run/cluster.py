@@ -35,10 +35,15 @@ log = logging.getLogger(__name__)
 SLOTS = 3
 """Threads of a worker: one block is read and one written while one is computed."""
 
+FULL_SHARE = 1.0
+"""Of the memory that a worker was given, and plans count on; with more it is ended."""
+
 SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
+    # Plans fill a worker's share, so that only more is too much.
+    "distributed.worker.memory.terminate": FULL_SHARE,
     "distributed.worker.profile.enabled": False,
     # The dealer decides who does what again, and whether a silent worker is dead: see `dispatch`.
     "distributed.scheduler.allowed-failures": 0,
@@ -230,7 +235,8 @@ _LOOPBACK = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
 def _processes(
     resources: Resources, environment: list[dict[str, str]], dashboard: bool
 ) -> SpecCluster:
-    limit = resources.memory_mb * 10**6 // len(environment) if resources.memory_mb else 0
+    share = resources.share_mb(len(environment))
+    limit = 0 if share is None else max(1, int(share * 1e6))  # 0: none
     between = {"security": Security.temporary(), "protocol": "tls://"}
     spec = {
         number: {

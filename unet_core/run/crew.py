@@ -96,6 +96,7 @@ class Crew:
         need_mb: float = 0,
         most_workers: int | None = None,
         ahead: int = 0,
+        apart: bool = False,
         amount: Callable[[Unit], float] | None = None,
         on_error: OnError = "stop",
     ) -> list[Any]: ...
@@ -112,6 +113,7 @@ class Crew:
         need_mb: float = 0,
         most_workers: int | None = None,
         ahead: int = 0,
+        apart: bool = False,
         amount: Callable[[Unit], float] | None = None,
         on_error: OnError = "stop",
     ) -> list[Any]: ...
@@ -127,6 +129,7 @@ class Crew:
         need_mb: float = 0,
         most_workers: int | None = None,
         ahead: int = 0,
+        apart: bool = False,
         amount: Callable[[Unit], float] | None = None,
         on_error: OnError = "stop",
     ) -> list[Any]:
@@ -157,6 +160,9 @@ class Crew:
             0 to 2: calls of `work` that may begin in a worker, each in a thread of its own, while
             another is under way: one reads or writes while the other computes. `work` must see
             to it that they compute one at a time, and `need_mb` hold them all.
+        apart
+            Open all workers there is room for, also for fewer blocks: what is done is done where
+            the next step's blocks will be.
         amount
             Voxels of a block, for the speed in the log.
         on_error
@@ -191,7 +197,9 @@ class Crew:
                 step,
                 _Task(work, together is not None),
                 groups,
-                self._workers_for(len(groups), self._most_workers(need_mb, most_workers)),
+                self._workers_for(
+                    len(groups), self._most_workers(need_mb, most_workers), apart=apart
+                ),
                 ahead=ahead,
                 amount=amount,
                 on_error=on_error,
@@ -262,30 +270,32 @@ class Crew:
     def _most_workers(self, need_mb: float, most: int | None) -> int:
         """Workers that the job's memory holds with a block each, and no more than it has cores."""
         wanted = min(self.resources.slots, most or self.resources.slots)
-        given = self.resources.of_a_node.memory_mb
-        if given and need_mb:
-            fitting = int(given // need_mb)
-            if fitting < 1:
-                raise PlanError(
-                    f"one block needs about {need_mb:.0f} MB, the job has {given} MB; give it "
-                    "more memory (mem_mb), or make convert.shard or infer.tile_px smaller"
-                )
-            wanted = min(wanted, fitting)
-        return max(1, wanted) * self.resources.nodes
+        ways = range(max(1, wanted), 0, -1)
+        fitting = next((n for n in ways if self.resources.holds(n, need_mb)), None)
+        if fitting is None:
+            raise PlanError(
+                f"one block needs about {need_mb:.0f} MB, the job has "
+                f"{self.resources.share_mb(1):.0f} MB; give it more memory (mem_mb), or make "
+                "convert.shard or infer.tile_px smaller"
+            )
+        return fitting * self.resources.nodes
 
-    def _workers_for(self, units: int, most: int) -> Workers:
+    def _workers_for(self, units: int, most: int, *, apart: bool = False) -> Workers:
         """A worker per unit, at most `most`; those of the step before, if they fit.
 
         More of them than `most` would not: each has its share of the memory alone. Nor would those
         of a short step that have no dashboard.
         """
-        workers, watched = min(most, units), units > _UNWATCHED
+        workers = most if apart else min(most, units)
+        watched = apart or units > _UNWATCHED
         fitting = workers <= self._size <= most and self._watched >= watched
         if self._workers is None or not fitting:
             self._opened.close()
             # Where there is one unit, to start a process would take longer than to compute it.
             openers = {"here": open_workers, "srun": open_steps, "jobqueue": open_jobs}
-            opener = openers[self.resources.launcher if workers > 1 else "here"]
+            # A GPU of a job of its own is not here.
+            queued = self.resources.launcher == "jobqueue" and self.resources.gpus > 0
+            opener = openers[self.resources.launcher if workers > 1 or queued else "here"]
             opened = opener(self.resources, workers=workers, dashboard=watched)
             self._workers = self._opened.enter_context(opened)
             self._size, self._watched = workers, watched

@@ -54,6 +54,8 @@ class Job:
     """Networks whose probabilities are averaged."""
 
     config: InferConfig
+    """Its number type is no longer auto: that could be another one on each device."""
+
     tile_px: int
     """What `config.tile_px` stands for."""
 
@@ -180,6 +182,7 @@ def infer_blocks(blocks: Sequence[Block], *, job: Job) -> dict[str, Done]:
             out = np.zeros((classes, *unit.shape), dtype=job.config.dtype)
             if _fill(out, unit, job, seen, engine, tile_px):
                 break
+        del seen, out  # before the unit is read again
     del seen
     with _WRITING:
         level = open_level(job.out, mode="r+")

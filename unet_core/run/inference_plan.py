@@ -12,10 +12,9 @@ from unet_core.config import Resources
 from unet_core.config.shape import KEPT, part_mb, waste, weights_mb
 from unet_core.config.work_net import GPU_PROCESS_MB, NET_MB
 from unet_core.errors import PlanError
-from unet_core.geometry import Block, Box, Zyx, coarse, fine, hull
+from unet_core.geometry import Block, Box, Zyx, by, coarse, fine, hull
 from unet_core.net.memory import pinned_mb
 from unet_core.net.parts import Part, halo_of
-from unet_core.net.predict import precision_of
 from unet_core.run.inference import Job
 from unet_core.traversal import walk
 
@@ -78,11 +77,11 @@ def fit(job: Job, todo: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
     """
     units = job.together(todo)
     node, each = resources.of_a_node, -(-len(units) // resources.nodes)
-    given = node.memory_mb
     workers, passes = spread(job, raw, node, each)
-    job, ahead = _spent(replace(job, passes=passes), raw, given, workers)
+    share = node.share_mb(workers)
+    job, ahead = _spent(replace(job, passes=passes), raw, share)
     need = need_mb(job, raw, ahead)
-    left = _CACHE_MB if given is None else given / workers - need
+    left = _CACHE_MB if share is None else share - need
     value = raw.bytes_per_voxel
     grown = [Block(job.raw_of(job.unit_of(unit[0])), halo_of(job.models)) for unit in units]
     order = walk(
@@ -116,7 +115,7 @@ def spread(job: Job, raw: Raw, resources: Resources, units: int) -> tuple[int, i
     PlanError
         If one block does not fit, with what would.
     """
-    wanted, given = _wanted(resources, units), resources.memory_mb
+    wanted, given = _wanted(resources, units), resources.share_mb(1)
     threads = 1 if job.gpus else resources.threads
     most = min(threads, len(largest_unit(job)[0]))
     whole = wanted, max(1, min(threads // wanted, most))
@@ -127,7 +126,7 @@ def spread(job: Job, raw: Raw, resources: Resources, units: int) -> tuple[int, i
 
     def fits(way: tuple[int, int]) -> bool:
         workers, passes = way
-        return needs[passes - 1] * workers <= given
+        return resources.holds(workers, needs[passes - 1])
 
     ways = [
         (workers, passes)
@@ -141,13 +140,13 @@ def _wanted(resources: Resources, units: int) -> int:
     return max(1, min(resources.gpus or resources.threads, units))
 
 
-def _spent(job: Job, raw: Raw, given_mb: float | None, workers: int) -> tuple[Job, int]:
+def _spent(job: Job, raw: Raw, share_mb: float | None) -> tuple[Job, int]:
     """Job and blocks ahead: first reading and writing besides computing, then keeping memory."""
     ways = product(range(MOST_AHEAD, -1, -1), (replace(job, keeps_memory=True), job))
     return next(
         (each, ahead)
         for ahead, each in ways
-        if given_mb is None or need_mb(each, raw, ahead) * workers <= given_mb
+        if share_mb is None or need_mb(each, raw, ahead) <= share_mb
     )
 
 
@@ -192,7 +191,7 @@ def largest_unit(job: Job) -> tuple[list[Part], Box]:
 
 def network_mb(job: Job, parts: Sequence[Part]) -> float:
     """Memory (MB) of the networks on a CPU, and of the passes that are made at a time."""
-    width = 2 if precision_of(job.config, job.gpus) == "bfloat16" else 4
+    width = 2 if job.config.precision == "bfloat16" else 4
     reads = {tuple(tile.read.shape for tile in part.tiles) for part in parts}
     most = max(part_mb(job.models, read, job.config, bytes_per_value=width) for read in reads)
     kept = KEPT if job.keeps_memory else 1.0
@@ -245,10 +244,10 @@ def tell(job: Job, plan: list[Block]) -> None:
             "%d blocks, computed as %s voxels in %d tiles of up to %s, seen as %s: %.2f times the "
             "least work; halo %d px",
             len(plan),
-            _by(unit.shape),
+            by(unit.shape),
             len(parts),
-            _by(max(part.core.shape for part in parts)),
-            _by(max(reads)),
+            by(max(part.core.shape for part in parts)),
+            by(max(reads)),
             waste(model, sizes, voxels=cores),
             model.tile_halo_px,
         )
@@ -259,7 +258,3 @@ def tell(job: Job, plan: list[Block]) -> None:
                 "model.norm none or batch for exact seams",
                 model.norm,
             )
-
-
-def _by(shape: Zyx) -> str:
-    return " x ".join(map(str, shape))

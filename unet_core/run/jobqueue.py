@@ -145,7 +145,7 @@ def open_jobs(resources: Resources, *, workers: int, dashboard: bool = True) -> 
 
 def _cluster(kind: Any, resources: Resources, workers: int, security: Security) -> SpecCluster:
     each = -(-workers // resources.nodes)
-    share_mb = (resources.of_a_node.memory_mb or 0) // each
+    share_mb = int(resources.share_mb(each) or 0)
 
     class SLURMCluster(kind):  # type: ignore[misc]
         def _get_worker_security(self, security: Security) -> None:

@@ -236,7 +236,7 @@ def open_steps(resources: Resources, *, workers: int, dashboard: bool = True) ->
 def srun_command(resources: Resources, workers: int, scheduler: str) -> list[str]:
     """What starts one of `workers`, but for its name: an equal share of a node."""
     each = -(-workers // resources.nodes)
-    share_mb = (resources.of_a_node.memory_mb or 0) // each
+    share_mb = int(resources.share_mb(each) or 0)
     return [
         *("srun", "--nodes=1", "--ntasks=1", "--exact", "--mpi=none", "--input=none"),
         *(f"--cpus-per-task={max(1, resources.threads // each)}", f"--mem={share_mb}"),

@@ -64,7 +64,7 @@ def with_tiles(
         build.tick(_STEP, str(first), digest=None, note={"tile_px": first})
         log.info("tiles of %d px, untried: there is little to compute", first)
         return job.with_tile(first)
-    given = resources.of_a_node.memory_mb
+    given = resources.share_mb(1)
     for keeps in (True, False):  # as the run will, where the memory allows
         jobs = [replace(job, keeps_memory=keeps).with_tile(px) for px in tried]
         need = max(need_mb(each, raw, 0) for each in jobs)
@@ -72,8 +72,11 @@ def with_tiles(
             break
     work = partial(try_tiles, jobs=jobs, raw=raw.dtype)
     trial = _Trial(" ".join(map(str, tried)))
-    (note,) = crew.run(build, _STEP, work, [trial], need_mb=need)
+    # A GPU that is opened in this process would be shared with a worker, or another kind of it.
+    apart = job.gpus > 1 or resources.launcher != "here"
+    (note,) = crew.run(build, _STEP, work, [trial], need_mb=need, apart=apart)
     told = ", ".join(f"{px}: {rate:.3g}" for px, rate in note["seconds_per_mvoxel"].items())
+    told = told or "unknown, as none of those tried fits the GPU"
     log.info("tiles of %d px; seconds per million voxels: %s", note["tile_px"], told)
     return job.with_tile(note["tile_px"])
 
@@ -85,8 +88,16 @@ def fixed_px(job: Job) -> int:
 
 
 def try_tiles(trial: _Trial, *, jobs: Sequence[Job], raw: npt.DTypeLike) -> Done:
-    """Time a tile of each size in a worker; the note says which is the fastest."""
-    rates = {}
+    """Time a tile of each size in a worker; the note says which is the fastest.
+
+    Where the GPU holds none of them, it is the first half of the smallest that may fit.
+
+    Raises
+    ------
+    TileTooLarge
+        If there is no smaller one.
+    """
+    rates, why = {}, ""
     engine = engine_of(jobs[0].members, jobs[0].config, gpus=jobs[0].gpus)
     # Not those that a volume before this one has shown to be too large.
     for job in [job for job in jobs if engine.fitting(job.tile_px) == job.tile_px] or jobs:
@@ -94,16 +105,18 @@ def try_tiles(trial: _Trial, *, jobs: Sequence[Job], raw: npt.DTypeLike) -> Done
         parts, _ = largest_unit(job)
         try:
             rates[job.tile_px] = 1e6 * tile_choice.seconds_per_voxel(engine, parts, raw)
-        except TileTooLarge:
+        except TileTooLarge as error:
             engine.remember(job.tile_px)
+            why = str(error)
             log.info("tiles of %d px do not fit the GPU", job.tile_px)
+    smaller = engine.fitting(min(job.tile_px for job in jobs))
     del engine
     # The trial may run in the process that deals the blocks, whose memory others share out.
     forget()
     keep_freed_memory(False)
-    if not rates:
-        raise TileTooLarge("the GPU holds none of the tiles tried; set infer.tile_px smaller")
-    best = min(rates, key=lambda px: rates[px])
+    if not rates and smaller in {job.tile_px for job in jobs}:
+        raise TileTooLarge(why)
+    best = min(rates, key=lambda px: rates[px]) if rates else smaller
     note = {"tile_px": best, "seconds_per_mvoxel": {str(px): rates[px] for px in sorted(rates)}}
     return Done(None, note=note)
 
@@ -115,7 +128,7 @@ def _fitting(job: Job, raw: Raw, todo: Sequence[Block], resources: Resources) ->
         job.models, step=job.step, shard=shard, shape=job.raw_shape, gpu=bool(job.gpus)
     )
     node = resources.of_a_node
-    given = node.memory_mb
+    given = node.share_mb(1)
     if given is None:
         return sizes
     fitting = [px for px in sizes if need_mb(job.with_tile(px), raw, 0) <= given]
@@ -129,5 +142,6 @@ def _fitting(job: Job, raw: Raw, todo: Sequence[Block], resources: Resources) ->
 def _busy(job: Job, raw: Raw, blocks: int, resources: Resources) -> float:
     """Cores that have work within the memory, of those that would have it with more."""
     units = -(-blocks * prod(job.shard) // prod(job.unit))
+    without_limit = replace(resources, memory_mb=None, launcher="here")
     least = spread(job, raw, resources, units)
-    return prod(least) / prod(spread(job, raw, replace(resources, memory_mb=None), units))
+    return prod(least) / prod(spread(job, raw, without_limit, units))

@@ -23,14 +23,11 @@ from dask.utils import parse_bytes
 from distributed import Security, Worker
 from distributed.utils import get_ip
 
-from unet_core.run.cluster import SETTINGS, keep_quiet
+from unet_core.run.cluster import FULL_SHARE, SETTINGS, keep_quiet
 from unet_core.run.steps import ENDS
 
 CREDENTIALS = "UNET_WORKER_CREDENTIALS"
 """Environment variable with key and certificate of the job, which no command line may show."""
-
-_FULL_SHARE = 0.95
-"""Of the memory of a worker; it ends before Slurm ends its step, and says so."""
 
 _LOOKS_EVERY_S = 0.2
 
@@ -110,8 +107,9 @@ async def _place(worker: Worker) -> str:
 
 
 def _watch_memory(limit: int) -> None:
+    """End this process before Slurm ends its step, whose MB are 2^20 bytes, and say so."""
     process = psutil.Process()
-    while (used := process.memory_info().rss) < _FULL_SHARE * limit:
+    while (used := process.memory_info().rss) < FULL_SHARE * limit:
         time.sleep(_LOOKS_EVERY_S)
     logging.error("takes %d of %d MB and is killed", used / 1e6, limit / 1e6)
     process.kill()

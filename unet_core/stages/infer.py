@@ -16,7 +16,6 @@ from unet_core.io.arrays import chunk_of, write_block
 from unet_core.io.ledger import Build, building, slabs_of
 from unet_core.io.ngff import multiscale, voxel_size_of
 from unet_core.io.remote import Location
-from unet_core.net.device import usable_gpus
 from unet_core.run.crew import Crew
 from unet_core.run.inference import Job, infer_blocks
 from unet_core.run.inference_plan import Fit, Raw, fit, tell
@@ -77,8 +76,8 @@ def infer_volume(
     What jobs for slabs of it have done is taken over (`infer_slabs`). `sliced`: which slabs these
     were stays known, as it is asked for again.
     """
-    gpus = usable_gpus(crew.resources.gpus)
-    asked = asked_for(config, raw=raw, networks=networks, out=out, mask=mask, gpus=gpus)
+    given = crew.resources
+    asked = asked_for(config, raw=raw, networks=networks, out=out, mask=mask, resources=given)
     with building(out, **asked.work, ending=crew.ending) as build:
         made = asked.create(build.store)
         plan = asked.plan(made)

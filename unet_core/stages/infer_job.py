@@ -1,22 +1,22 @@
 """What inference of one volume is asked to do: networks, voxels, settings; nothing is computed."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import gcd, lcm
 from pathlib import Path
 from typing import Any, cast
 
 from numpy.typing import DTypeLike
 
-from unet_core.config import InferConfig
+from unet_core.config import InferConfig, Resources
 from unet_core.errors import PlanError, StoreError
-from unet_core.geometry import Block, Box, Zyx, blocks, coarse, fine
+from unet_core.geometry import Block, Box, Zyx, blocks, by, coarse, fine
 from unet_core.io.arrays import ZarrArray, chunk_of, create_array, cut_of, open_level, shard_of
 from unet_core.io.ngff import attributes_of, content_of
 from unet_core.io.remote import Location
 from unet_core.net.checkpoint import Checkpoint, read_checkpoint
+from unet_core.net.device import precision_for, usable_gpus
 from unet_core.net.engine import Member
-from unet_core.net.predict import precision_of
 from unet_core.ops.intensity import Method, Normaliser, normaliser
 from unet_core.run.inference import Job
 from unet_core.run.tile_choice import fixed_px
@@ -79,10 +79,19 @@ def asked_for(
     networks: Networks,
     out: Path,
     mask: Path | None,
-    gpus: int,
+    resources: Resources,
 ) -> Asked:
-    """All that is known of a volume before anything is computed."""
-    level = open_level(raw)
+    """All that is known of a volume before anything is computed.
+
+    Raises
+    ------
+    PlanError
+        If infer.precision is auto and the GPUs are those of jobs that are not there yet.
+    """
+    gpus, level = usable_gpus(resources.gpus), open_level(raw)
+    # Once for all workers: one volume has one number type, also on devices that differ.
+    here = resources.launcher != "jobqueue"
+    config = replace(config, precision=precision_for(config.precision, gpus, here=here))
     job = _job(config, raw, level, networks, out, mask, gpus)
     trained = [each for each, _ in networks]
     inputs = {
@@ -91,7 +100,7 @@ def asked_for(
         "cut": cut_of(level),
         **({} if mask is None else {"mask": content_of(mask)}),
     }
-    return Asked(job, level, _settings(job, trained, gpus), inputs)
+    return Asked(job, level, _settings(job, trained), inputs)
 
 
 def _job(
@@ -144,7 +153,7 @@ def _job(
 def _check_mask(mask: Path, shape: Zyx) -> None:
     if (found := open_level(mask).shape) != shape:
         raise StoreError(
-            f"{mask} is a mask of {' x '.join(map(str, found))} voxels, raw has {_by(shape)}; make "
+            f"{mask} is a mask of {' x '.join(map(str, found))} voxels, raw has {by(shape)}; make "
             "it with `unet-core convert --mask-of RAW`, which fits coarser ones to raw"
         )
 
@@ -159,7 +168,7 @@ def _within(config: InferConfig, shape: Zyx) -> Box:
     if not within.size:
         raise PlanError(
             f"infer.region {[list(axis) for axis in config.region]} holds no voxel of the volume, "
-            f"which has {_by(shape)}"
+            f"which has {by(shape)}"
         )
     return fine(coarse(within, config.downsample), config.downsample).intersection(volume)
 
@@ -176,14 +185,14 @@ def _cut(level: ZarrArray, downsample: Zyx) -> dict[str, Any]:
     return {"chunk": _zyx(chunk), "shard": _zyx(shard)}
 
 
-def _settings(job: Job, trained: Sequence[Checkpoint], gpus: int) -> dict[str, Any]:
+def _settings(job: Job, trained: Sequence[Checkpoint]) -> dict[str, Any]:
     """What decides the result, and no more.
 
     Without the tile's size where tiling is exact: an edit of it makes Snakemake start the stage,
     which then finds every block done. With the number type that "auto" stands for here: a run
     resumed on another machine must not mix two of them in one volume.
     """
-    infer = asdict(job.config) | {"precision": precision_of(job.config, gpus)}
+    infer = asdict(job.config)
     for key in ("on_error", "spread", "slab"):
         del infer[key]
     if all(model.is_local for model in job.models):
@@ -215,10 +224,6 @@ def _normaliser(
 def alone(values: list[Any]) -> Any:
     """The value itself where there is but one."""
     return values[0] if len(values) == 1 else values
-
-
-def _by(shape: Zyx) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _zyx(values: Sequence[int]) -> Zyx:

@@ -11,13 +11,12 @@ from unet_core.config import InferConfig, Resources
 from unet_core.config.extent import Extent
 from unet_core.config.spread import listed, slab_for, slabs_for
 from unet_core.errors import PlanError
-from unet_core.geometry import Box, Zyx
+from unet_core.geometry import Box, Zyx, by
 from unet_core.io.arrays import chunk_of, open_level, shard_of
 from unet_core.io.atomic import write_json, write_text
 from unet_core.io.ledger import building, slabs_of
 from unet_core.io.remote import Location
 from unet_core.io.slabs import building_slab
-from unet_core.net.device import usable_gpus
 from unet_core.run.crew import Crew
 from unet_core.stages.infer import compute
 from unet_core.stages.infer_job import Asked, asked_for, read_networks
@@ -41,7 +40,7 @@ def prepare_slabs(
         names = slabs_for(config, _extent(asked))
         write_json(listed(out), {"slabs": names})
     write_text(slabs_of(out) / "prepared", f"{len(names)} slabs\n")
-    log.info("%d slabs of %s voxels", len(names), _by(slab_for(config, _extent(asked))))
+    log.info("%d slabs of %s voxels", len(names), by(slab_for(config, _extent(asked))))
 
 
 def infer_slab(
@@ -82,8 +81,8 @@ def _asked(
     mask: Path | None,
     resources: Resources,
 ) -> Asked:
-    networks, gpus = read_networks(checkpoint), usable_gpus(resources.gpus)
-    return asked_for(config, raw=raw, networks=networks, out=out, mask=mask, gpus=gpus)
+    networks = read_networks(checkpoint)
+    return asked_for(config, raw=raw, networks=networks, out=out, mask=mask, resources=resources)
 
 
 def _extent(asked: Asked) -> Extent:
@@ -94,9 +93,9 @@ def _extent(asked: Asked) -> Extent:
 def _box(config: InferConfig, slab: str, asked: Asked) -> Box:
     names = slabs_for(config, _extent(asked))
     if slab not in names:
-        size = _by(slab_for(config, _extent(asked)))
+        size = by(slab_for(config, _extent(asked)))
         raise PlanError(
-            f"no slab of {size} voxels starts at {slab} (z-y-x) of {_by(asked.job.shape)}; there "
+            f"no slab of {size} voxels starts at {slab} (z-y-x) of {by(asked.job.shape)}; there "
             f"are {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
         )
     z, y, x = (int(each) for each in slab.split("-"))
@@ -106,7 +105,3 @@ def _box(config: InferConfig, slab: str, asked: Asked) -> Box:
 
 def _starts_in(start: Zyx, box: Box) -> bool:
     return all(a <= n < b for a, n, b in zip(box.start, start, box.stop, strict=True))
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
