@@ -1,8 +1,10 @@
 """One writer at a time, whoever is killed or stopped, and wherever."""
 
+import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +85,60 @@ def test_a_dead_process_of_this_machine_holds_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "x.lock").exists()
 
 
+HIDING = """
+test "$1" = shown || mount -t tmpfs tmpfs /proc/$2 || exit 77
+shift 2
+exec setpriv --bounding-set=-kill "$@"
+"""
+"""Shell, in mounts of its own: a user who may not signal a process, and may not see it either."""
+
+TRIER = """
+import sys
+from pathlib import Path
+from unet_core.errors import Interrupted
+from unet_core.io.lock import holding
+try:
+    with holding(Path(sys.argv[1]) / "x", ending=lambda: True):
+        print("taken")
+except Interrupted:
+    print("held")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+@pytest.mark.parametrize("process", ["shown", "hidden"])
+def test_a_process_of_another_user_holds_its_lock_even_where_it_cannot_be_seen(
+    tmp_path: Path, process: str
+) -> None:
+    def tried(pid: int) -> str:
+        shell = ["unshare", "--mount", "sh", "-c", HIDING, "sh", process, str(pid)]
+        command = [*shell, sys.executable, "-c", TRIER, str(tmp_path)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode and "mount" in run.stderr:
+            pytest.skip(f"nothing can be hidden here: {run.stderr}")
+        assert run.returncode == 0, run.stderr
+        return run.stdout.strip()
+
+    with subprocess.Popen(["sleep", "1000"], user=54322) as other:
+        try:
+            birth = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[19]
+            owner = Owner(pid=other.pid, birth=birth, lease_s=10000)
+            (tmp_path / "x.lock").write_text(json.dumps(owner.__dict__))
+            assert tried(other.pid) == "held"
+        finally:
+            other.kill()
+    with holding(tmp_path / "x"):  # at once, with that lease
+        pass
+
+
+def test_a_process_is_gone_if_its_number_is_anothers_or_nobodys() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        assert not Owner(pid=other.pid, birth="").is_gone()  # that it had could not be seen
+        assert Owner(pid=other.pid, birth="1").is_gone()
+        other.kill()
+    assert Owner(pid=other.pid, birth="").is_gone()
+
+
 def test_an_owner_on_another_machine_is_gone_when_its_file_stands_still(tmp_path: Path) -> None:
     far = Owner(host="far", machine="another", lease_s=0.3)
     (tmp_path / "x.lock").write_text(json.dumps(far.__dict__))
@@ -110,6 +166,39 @@ def test_a_lock_that_was_removed_by_hand_ends_its_owner(tmp_path: Path) -> None:
         (tmp_path / "x.lock").unlink()
         with pytest.raises(StoreError, match="lock is gone"):
             lock.check()
+
+
+WAITER = HOLDER.replace(
+    'holding(Path(sys.argv[1]) / "x")', "holding(Path(sys.argv[1]) / 'results' / 'x')"
+)
+
+
+def test_who_waits_goes_on_in_a_folder_of_its_own_when_it_is_removed(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    with holding(results / "x") as lock, started(WAITER, tmp_path):
+        until(lambda: "waiting: x is written by" in (tmp_path / "log").read_text())
+        shutil.rmtree(results)
+        until((tmp_path / "held").exists)
+        with pytest.raises(StoreError, match=r"x: .* writes it now"):
+            lock.check()
+
+
+@pytest.mark.parametrize("vanishing", ["write_text", "link"])
+def test_who_waits_can_be_ended_whatever_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vanishing: str
+) -> None:
+    """Again and again, as by who clears the folder."""
+
+    def removed(*arguments: object, **options: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setenv("UNET_LOCK_LEASE_S", "1")
+    monkeypatch.setattr(Path if vanishing == "write_text" else os, vanishing, removed)
+    asked, began = iter([False, False, True]), time.monotonic()
+    with pytest.raises(Interrupted), holding(tmp_path / "x", ending=lambda: next(asked)):
+        pass
+    assert time.monotonic() - began >= 0.1  # it sleeps between
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_that_was_cut_short_is_one_until_its_lease_is_over(
@@ -203,7 +292,7 @@ def test_there_are_never_two_writers_whoever_dies_or_stands_still(
                 del stopped[pid]
                 faults["stopped"] += 1
                 send(pid, signal.SIGCONT)
-        return _finished(tmp_path) >= wanted
+        return _finished(tmp_path) >= wanted and min(faults.values()) >= 3
 
     try:
         until(keep_going)
@@ -213,7 +302,6 @@ def test_there_are_never_two_writers_whoever_dies_or_stands_still(
             each.wait()
     order = [token for token, _ in groupby((tmp_path / "journal").read_text().split())]
     assert len(order) == len(set(order)), "one wrote after another had begun"
-    assert min(faults.values()) >= 3, faults
     with holding(tmp_path / "x"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["journal"]

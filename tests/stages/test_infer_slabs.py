@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.stages.faults import Job, files_of, finished, until
+from tests.stages.faults import Job, files_of, finished, ledger_of, until
 from tests.stages.scenes import CONFIG, Scene, resumed_of
 from unet_core.config import InferConfig, Resources
 from unet_core.config.extent import Extent
@@ -183,6 +183,34 @@ def test_other_settings_make_every_slab_stale(scene: Scene) -> None:
     prepare_slabs(changed, **given, resources=Resources())
     assert {path.name for path in folder_of(scene).iterdir()} == {"slabs.json", "prepared"}
     assert finished(scene.out) == 0
+
+
+def test_a_late_prepare_leaves_a_finished_store_to_its_readers(scene: Scene) -> None:
+    for part in ("prepare", *SLABS, "publish"):
+        make(scene, part)
+    marker = scene.out / "zarr.json"
+    before = marker.stat()
+    make(scene, "prepare")
+    make(scene, SLABS[0])
+    assert files_of(scene.out) == scene.expected
+    assert (marker.stat().st_ino, marker.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert not scene.out.with_name(f"{scene.out.name}.scratch").exists()
+    make(scene, "publish")
+    assert files_of(scene.out) == scene.expected
+
+
+def test_a_prepare_after_blocks_failed_takes_the_store_back(scene: Scene) -> None:
+    """Else slabs would write into a store that says what they were."""
+    for part in ("prepare", *SLABS, "publish"):
+        make(scene, part)
+    ledger = ledger_of(scene.out)
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join(line for line in lines if '"0-0-0"' not in line))
+    make(scene, "prepare")
+    assert not (scene.out / "zarr.json").exists()
+    for part in (SLABS[0], "publish"):
+        make(scene, part)
+    assert files_of(scene.out) == scene.expected
 
 
 def test_another_size_of_slabs_loses_nothing(scene: Scene) -> None:

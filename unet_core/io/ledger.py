@@ -109,6 +109,12 @@ class Build:
         self.tick(*_PUBLISHED, digest=None, note=None)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
+    def unpublish(self) -> None:
+        """Before more is written to a store that `building` has kept published."""
+        self.lock.check()
+        (self.store / "zarr.json").unlink(missing_ok=True)
+        self.scratch.mkdir(exist_ok=True)
+
     def discard(self) -> None:
         """Remove all traces, once the result stands in a file of its own.
 
@@ -137,6 +143,7 @@ def building(
     settings: Mapping[str, Any],
     inputs: Mapping[str, Any],
     ending: Callable[[], bool] = lambda: False,
+    keep: bool = False,
 ) -> Iterator[Build]:
     """Go on with `store` where the same work was left, or start it anew.
 
@@ -154,6 +161,8 @@ def building(
         Role to content digest (`io.ngff.content_of`), or to a list of them.
     ending
         True where this process is asked to end while it waits.
+    keep
+        A store that this very work has published stays so until `Build.unpublish`.
 
     Raises
     ------
@@ -166,14 +175,14 @@ def building(
     with (
         told_plainly(store),
         holding(store, ending=ending) as lock,
-        _begun(store, record(stage, settings, inputs), lock, ending) as build,
+        _begun(store, record(stage, settings, inputs), lock, ending, keep) as build,
     ):
         yield build
 
 
 @contextmanager
 def _begun(
-    store: Path, provenance: dict[str, Any], lock: Lock, ending: Callable[[], bool]
+    store: Path, provenance: dict[str, Any], lock: Lock, ending: Callable[[], bool], keep: bool
 ) -> Iterator[Build]:
     name = provenance["fingerprint"]
     path = store.with_name(store.name + ".ledger.jsonl")
@@ -195,10 +204,11 @@ def _begun(
         for folder in (store, scratch, slabs):
             _remove(folder)
         lines = {}
-    (store / "zarr.json").unlink(missing_ok=True)
+    if not (keep and _PUBLISHED in lines and (store / "zarr.json").exists()):
+        (store / "zarr.json").unlink(missing_ok=True)
+        scratch.mkdir(parents=True, exist_ok=True)
     _sweep(store)
     store.mkdir(parents=True, exist_ok=True)
-    scratch.mkdir(exist_ok=True)
     ledgers = sorted(slabs.glob("*.ledger.jsonl"))
     for part in ledgers:
         lines |= read_lines(part, name) or {}

@@ -60,12 +60,26 @@ def _machine() -> str:
 
 
 def _birth(pid: int) -> str:
-    """When a process began, in ticks since the machine did; empty if it is gone."""
+    """When a process began, in ticks since the machine did; empty if that cannot be seen."""
     try:
         parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    return "" if parts[0] in "ZX" else parts[19]
+    return _ENDED if parts[0] in "ZX" else parts[19]
+
+
+_ENDED = "ended"
+
+
+def _is_there(pid: int) -> bool:
+    """Asked of the system: many machines hide the processes of others in /proc."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @dataclass(frozen=True)
@@ -84,8 +98,12 @@ class Owner:
 
     def is_gone(self) -> bool:
         """Has its process ended? False where that cannot be seen."""
-        here = bool(self.machine) and self.machine == _machine()
-        return here and _birth(self.pid) != self.birth
+        if not self.machine or self.machine != _machine():
+            return False
+        if not _is_there(self.pid):
+            return True
+        born = _birth(self.pid)
+        return "" not in (born, self.birth) and born != self.birth
 
     def __str__(self) -> str:
         job = f", Slurm job {self.slurm_job}" if self.slurm_job else ""
@@ -180,7 +198,6 @@ def holding(result: Path, *, ending: Callable[[], bool] = lambda: False) -> Iter
         If it was asked to end while it waited.
     """
     path = result.with_name(f"{result.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
     owner = Owner()
     _take(path, owner, ending)
     lock = Lock(path, owner)
@@ -196,17 +213,16 @@ def _take(path: Path, owner: Owner, ending: Callable[[], bool]) -> None:
         now = time.monotonic()
         held = _held(path)
         if held is None:
+            path.parent.mkdir(parents=True, exist_ok=True)  # also one removed meanwhile
             if _make(path, owner):
                 return
-            continue
-        if watch.is_gone(held, now):
-            if _take_over(path, held, owner):
-                log.warning("%s: taken over, its writer is gone: %s", path.name, held.owner)
-                return
-            continue
+        elif watch.is_gone(held, now) and _take_over(path, held, owner):
+            log.warning("%s: taken over, its writer is gone: %s", path.name, held.owner)
+            return
         if ending():
-            raise Interrupted(f"asked to end while waiting for {held.owner}; nothing was begun")
-        if now - told >= _TOLD_EVERY_S:
+            writer = held.owner if held else f"{path.name}, which others take too"
+            raise Interrupted(f"asked to end while waiting for {writer}; nothing was begun")
+        if held is not None and now - told >= _TOLD_EVERY_S:
             told = now
             log.warning(
                 "waiting: %s is written by %s; it goes on here when that is done or has given no "
@@ -214,7 +230,7 @@ def _take(path: Path, owner: Owner, ending: Callable[[], bool]) -> None:
                 *(path.name.removesuffix(".lock"), held.owner, held.owner.lease_s),
                 held.owner.ended_by,
             )
-        time.sleep(min(1.0, held.owner.lease_s / 20))
+        time.sleep(min(1.0, (held.owner if held else owner).lease_s / 20))
 
 
 @dataclass
@@ -289,7 +305,7 @@ def _seen(file: Path) -> _Held | None:
 
 
 def _make(path: Path, owner: Owner) -> bool:
-    """Make a file whole that is not there; false if it is."""
+    """Make a file whole that is not there; false if it is, or if its folder was removed."""
     text = json.dumps(asdict(owner)) + "\n"
     own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -302,7 +318,7 @@ def _make(path: Path, owner: Owner) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
+        with suppress(FileExistsError, FileNotFoundError), path.open("x", encoding="utf-8") as file:
             file.write(text)
             return True
         return False

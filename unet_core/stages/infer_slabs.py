@@ -33,10 +33,18 @@ def prepare_slabs(
     resources: Resources,
     mask: Path | None = None,
 ) -> None:
-    """Begin the store `out`, without what is stale of it, and list its slabs in ``out.slabs``."""
+    """Begin the store `out`, without what is stale of it, and list its slabs in ``out.slabs``.
+
+    One that is finished stays as it is: another's job, begun late, takes nothing from its readers.
+    """
     asked = _asked(config, raw, checkpoint, out, mask, resources)
-    with Crew(resources) as crew, building(out, **asked.work, ending=crew.ending) as build:
-        asked.create(build.store)
+    with (
+        Crew(resources) as crew,
+        building(out, **asked.work, ending=crew.ending, keep=True) as build,
+    ):
+        done, every = build.done("infer"), asked.plan(asked.create(build.store))
+        if any(block.name not in done for block in every):
+            build.unpublish()
         names = slabs_for(config, _extent(asked))
         write_json(listed(out), {"slabs": names})
     write_text(slabs_of(out) / "prepared", f"{len(names)} slabs\n")
