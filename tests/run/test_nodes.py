@@ -12,7 +12,7 @@ import pytest
 from tests.run.faulty import NAMES, check_same, kept, make, start, until
 from unet_core.config import Resources
 from unet_core.errors import BlockError, ConfigError, PlanError
-from unet_core.run import nodes
+from unet_core.run import nodes, srun
 from unet_core.run.nodes import address_of, open_steps, srun_command
 
 SRUN = """#!/bin/bash
@@ -95,7 +95,7 @@ def test_a_worker_that_comes_late_is_used_and_one_that_cannot_start_is_done_with
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(nodes, "_OTHERS_S", 0.5)
-    monkeypatch.setattr(nodes, "_STARTS", 1)
+    monkeypatch.setattr(srun, "_STARTS", 1)
     stand_in(store.parents[1] / "bin", late="0.0", refused="1.0")
     caplog.set_level("INFO")
     notes = make(store, Resources(threads=3, memory_mb=3000, launcher="srun"), pause=0.5)
@@ -108,7 +108,7 @@ def test_a_worker_that_comes_late_is_used_and_one_that_cannot_start_is_done_with
 def test_where_no_worker_can_start_the_job_ends(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nodes, "_STARTS", 1)
+    monkeypatch.setattr(srun, "_STARTS", 1)
     (store.parents[1] / "bin/srun").write_text("#!/bin/bash\nexit 1\n")
     with pytest.raises(BlockError, match="no worker is left, as all ended right after their start"):
         make(store, RESOURCES)
@@ -166,15 +166,19 @@ def test_without_its_driver_no_worker_lives_or_writes(store: Path) -> None:
     assert not alive
 
 
+@pytest.mark.parametrize("told", ["all", "a worker"])
 def test_asked_to_end_it_finishes_the_blocks_under_way_and_leaves_nothing(
-    store: Path, undisturbed: Path
+    store: Path, undisturbed: Path, told: str
 ) -> None:
     resources = {"threads": 1, "nodes": 2, "memory_mb": 3000, "launcher": "srun"}
     job = start(store, resources=resources, pause=0.5)
     until(job, lambda: len(kept(store)) > 4)
     workers = workers_of(psutil.Process(job.pid))
-    for process in [*workers, psutil.Process(job.pid)]:  # as scancel does
-        process.terminate()
+    if told == "all":  # as scancel does
+        for process in [*workers, psutil.Process(job.pid)]:
+            process.terminate()
+    else:  # as Slurm does ahead of a time limit: the driver is in no step
+        workers[0].send_signal(signal.SIGUSR1)
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 143, errors
     assert not [process for process in workers if process.is_running()]
@@ -182,6 +186,17 @@ def test_asked_to_end_it_finishes_the_blocks_under_way_and_leaves_nothing(
     make(store, RESOURCES)
     check_same(store, undisturbed)
     assert len(list(store.parent.glob("tried-*"))) == 18
+
+
+def test_asked_to_end_it_waits_for_no_worker(store: Path) -> None:
+    (store.parents[1] / "bin/srun").write_text("#!/bin/bash\nexec sleep 1000\n")
+    resources = {"threads": 1, "nodes": 2, "memory_mb": 3000, "launcher": "srun"}
+    job = start(store, resources=resources)
+    until(job, lambda: any(p.name() == "sleep" for p in psutil.Process(job.pid).children()))
+    job.send_signal(signal.SIGUSR1)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 143, errors
+    assert "asked to end before all workers came" in errors
 
 
 def test_each_worker_gets_an_equal_share_of_its_node() -> None:

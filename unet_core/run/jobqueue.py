@@ -7,6 +7,7 @@ those that are lost are submitted again.
 import logging
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,13 +31,14 @@ from unet_core.run.nodes import (
     address_of,
     environment_of_worker,
     tell_dashboard,
-    tell_slurm,
 )
+from unet_core.run.srun import tell_slurm
 from unet_core.run.worker import CREDENTIALS, credentials
 
 log = logging.getLogger(__name__)
 
-_ASKED_EVERY_S = 2.0
+_ASKED_EVERY_S, _ANSWERS_WITHIN_S = 10.0, 60.0
+"""Of Slurm's controller, for all jobs at once."""
 
 _REPLACED_WITHIN_S = 60.0
 
@@ -47,15 +49,28 @@ _LEAVES_BEFORE_S = 60
 class _JobWorkers(RemoteWorkers):
     # A queue may let nobody in for days.
     notice_s = 7 * 24 * 3600.0
+    # Each has a time limit of its own.
+    told_by_workers = False
 
 
 class _Jobs:
-    """The jobs of workers."""
+    """The jobs of workers; a thread asks for them as long as it is open."""
 
     def __init__(self, cluster: SpecCluster) -> None:
         self._cluster = cluster
-        self._asked: dict[str, tuple[float, bool]] = {}
-        self._some = time.monotonic()
+        self._answer: tuple[float, frozenset[str]] = (0.0, frozenset())
+        """When Slurm was asked last that has answered, and the jobs that had not ended."""
+        self._met: dict[str, float] = {}
+        """Since when a job is known here."""
+        self._some, self._closed = time.monotonic(), threading.Event()
+        self._asks = threading.Thread(target=self._ask, name="squeue", daemon=True)
+
+    def __enter__(self) -> "_Jobs":
+        self._asks.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
 
     @property
     def hopeless(self) -> bool:
@@ -73,14 +88,14 @@ class _Jobs:
         return self._ended(_job_of(name))
 
     def _ended(self, job: str) -> bool:
-        at, ended = self._asked.get(job, (0.0, False))
-        if not ended and time.monotonic() - at > _ASKED_EVERY_S:
-            command = ["squeue", "--noheader", "--states=all", "--jobs", job, "--format=%T"]
-            told = subprocess.run(command, capture_output=True, text=True)
-            known = told.returncode == 0 or "Invalid job id" not in told.stderr
-            ended = told.stdout.strip() not in _ALIVE if told.returncode == 0 else not known
-            self._asked[job] = time.monotonic(), ended
-        return ended
+        at, alive = self._answer
+        return self._met.setdefault(job, time.monotonic()) < at and job not in alive
+
+    def _ask(self) -> None:
+        while not self._closed.wait(_ASKED_EVERY_S):
+            at = time.monotonic()
+            if (alive := _alive()) is not None:
+                self._answer = at, alive
 
     def kill(self, name: str) -> None:
         """SIGKILL to a worker's job; another is submitted."""
@@ -97,6 +112,19 @@ _ALIVE = {
     "STOPPED",
     "SIGNALING",
 }
+
+
+def _alive() -> frozenset[str] | None:
+    """This user's jobs that have not ended; None where Slurm does not answer."""
+    command = ["squeue", "--me", "--noheader", "--states=all", "--format=%A %T"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWERS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        return None
+    if told.returncode:
+        return None
+    lines = [line.split() for line in told.stdout.splitlines() if line.strip()]
+    return frozenset(job for job, state in lines if state in _ALIVE)
 
 
 def _job_of(name: str) -> str:
@@ -128,7 +156,7 @@ def open_jobs(resources: Resources, *, workers: int, dashboard: bool = True) -> 
     keep_quiet()
     security, environment = Security.temporary(), environment_of_worker(resources, workers)
     environment[CREDENTIALS] = credentials(security)
-    # A worker that does not reach this process ends by itself.
+    # That of dask's own worker; ours has one already.
     configured = {**SETTINGS, "jobqueue.slurm.death-timeout": None}
     with dask.config.set(configured), ExitStack() as opened:
         # sbatch hands its environment on; key and certificate are in no file of ours.
@@ -140,7 +168,7 @@ def open_jobs(resources: Resources, *, workers: int, dashboard: bool = True) -> 
             tell_dashboard(cluster)
         cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)
         log.info("%d worker jobs submitted", workers)
-        yield _JobWorkers(client, cluster, _Jobs(cluster))
+        yield _JobWorkers(client, cluster, opened.enter_context(_Jobs(cluster)))
 
 
 def _cluster(kind: Any, resources: Resources, workers: int, security: Security) -> SpecCluster:

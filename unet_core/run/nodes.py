@@ -1,19 +1,17 @@
 """The dask cluster of one job on several nodes: each worker is a step of the Slurm job.
 
-The scheduler runs in this process, the driver. One `srun` for each worker is watched by a thread,
-and started again where it ends: what goes wrong with one worker is no other's business, and who
-comes late is used from then on.
+The scheduler runs in this process, the driver. What goes wrong with one worker is no other's
+business, and who comes late is used from then on.
 """
 
 import logging
 import os
 import shutil
+import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
@@ -23,8 +21,10 @@ from distributed import Client, Scheduler, Security, SpecCluster
 from distributed.core import Status
 
 from unet_core.config import Resources
-from unet_core.errors import BlockError, PlanError
+from unet_core.errors import BlockError, Interrupted, PlanError
 from unet_core.run.cluster import SETTINGS, SLOTS, Workers, keep_quiet, unseen_signals
+from unet_core.run.srun import Steps
+from unet_core.run.steps import asked_to_end
 from unet_core.run.worker import CREDENTIALS, credentials
 
 log = logging.getLogger(__name__)
@@ -34,12 +34,6 @@ _FIRST_S = 600.0
 
 _OTHERS_S = 5.0
 """After the first one; who comes later joins the others at work."""
-
-_STARTS, _SOON_S = 5, 10.0
-"""A worker that ends so soon so many times in a row is not started again."""
-
-_LEAVES_S, _ENDS_S = 5.0, 60.0
-"""For the steps to end when told to; for Slurm to end them."""
 
 
 class Remote(Protocol):
@@ -65,9 +59,13 @@ class RemoteWorkers(Workers):
     # SlurmdTimeout is 300 s by default, and a node's steps are given another minute.
     notice_s = 600.0
 
+    told_by_workers = True
+    """SIGUSR1 to a worker asks the whole job to end: Slurm's `--signal` reaches steps alone."""
+
     def __init__(self, client: Client, cluster: SpecCluster, steps: Remote) -> None:
         super().__init__(client, cluster.scheduler, here=False)
         self._loop, self._steps = cluster.loop, steps
+        self._told = False
         self._named: dict[str, str] = {}
         self._used: dict[str, float] = {}
 
@@ -84,6 +82,9 @@ class RemoteWorkers(Workers):
             name, step = worker.server_id, f"{worker.name}@{worker.metrics.get('slurm', '')}"
             self._named[name] = step
             self._used[name] = float(worker.metrics.get("cpu_s", 0.0))
+            if self.told_by_workers and worker.metrics.get("asked") and not self._told:
+                self._told = True
+                signal.raise_signal(signal.SIGUSR1)  # as if this process had got it
             if worker.status == Status.running and not self._steps.has_ended(step):
                 found[name] = worker.address
         if not found and self._steps.hopeless:
@@ -117,81 +118,6 @@ class RemoteWorkers(Workers):
     def cpu_s(self, name: str) -> float:
         """Seconds of CPU that a worker has used, as it told last."""
         return self._used.get(name, 0.0)
-
-
-class Steps:
-    """One supervised `srun` for each of `count` workers; ends them all as a context manager."""
-
-    def __init__(self, command: Sequence[str], environment: dict[str, str], count: int) -> None:
-        self._command, self._environment = list(command), environment
-        self._clients: dict[str, subprocess.Popen[bytes]] = {}
-        self._lock, self._stop = threading.Lock(), threading.Event()
-        self._watchers = [
-            threading.Thread(target=self._watch, args=[slot], name=f"step {slot}", daemon=True)
-            for slot in range(count)
-        ]
-
-    def __enter__(self) -> "Steps":
-        for watcher in self._watchers:
-            watcher.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End all steps; those whose workers were told to end are given a moment."""
-        self.start_none()
-        clients = list(self._clients.values())
-        for patience_s, end in ((_LEAVES_S, subprocess.Popen.terminate), (_ENDS_S, _kill)):
-            _wait(clients, patience_s)
-            for client in clients:
-                if client.poll() is None:
-                    end(client)
-        for watcher in self._watchers:
-            watcher.join()
-
-    def start_none(self) -> None:
-        """From now on, a step that ends is not replaced."""
-        with self._lock:
-            self._stop.set()
-
-    @property
-    def hopeless(self) -> bool:
-        """Is no step left, nor started again?"""
-        return not any(watcher.is_alive() for watcher in self._watchers)
-
-    def has_ended(self, name: str) -> bool:
-        """Has the `srun` of this worker ended?"""
-        client = self._clients.get(name.split("@")[0])
-        return client is None or client.poll() is not None
-
-    def kill(self, name: str) -> None:
-        """SIGKILL to a step; `name`: `slot.start@job.step`."""
-        client = self._clients.get(name.split("@")[0])
-        if client is None or client.poll() is not None:
-            return
-        tell_slurm(["scancel", "--signal=KILL", name.split("@")[-1]])
-
-    def _watch(self, slot: int) -> None:
-        """Keep one worker running."""
-        start = soon = 0
-        while soon < _STARTS:
-            began, name = time.monotonic(), f"{slot}.{start}"
-            with self._lock:
-                if self._stop.is_set():
-                    return
-                client = self._clients[name] = subprocess.Popen(
-                    [*self._command, name],
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,  # what ends the driver's group is for the driver
-                )
-            status = client.wait()
-            if self._stop.is_set():
-                return
-            soon = soon + 1 if time.monotonic() - began < _SOON_S else 0
-            log.warning("worker %s: its step ended (srun: %d)", name, status)
-            self._stop.wait(soon)
-            start += 1
-        log.error("worker %d ended %d times right after its start; it is left out", slot, _STARTS)
 
 
 @contextmanager
@@ -309,16 +235,25 @@ _OF_JOB = {"SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CONF", "SLURM_CLUSTERS"}
 def _await(found: RemoteWorkers, steps: Steps, workers: int) -> None:
     """Return when all are there, or the first one for a while."""
     began, first = time.monotonic(), None
-    while (there := len(found.present())) < workers:
-        now = time.monotonic()
-        first = first or (now if there else None)
-        if first and now - first > _OTHERS_S:
-            return
-        if first is None and now - began > _FIRST_S:
-            raise BlockError(
-                f"no worker came within {_FIRST_S:.0f} s; what srun and the workers say is above"
-            )
-        time.sleep(0.05)
+    with asked_to_end() as ending:
+        while (there := len(found.present())) < workers:
+            now = time.monotonic()
+            first = first or (now if there else None)
+            if ending():
+                raise Interrupted(
+                    "asked to end before all workers came; finished blocks are kept, and the same "
+                    "command goes on from there"
+                )
+            if first and now - first > _OTHERS_S:
+                break
+            if first is None and now - began > _FIRST_S:
+                raise BlockError(
+                    f"no worker came within {_FIRST_S:.0f} s; what srun and the workers say is "
+                    "above"
+                )
+            time.sleep(0.05)
+    if ending():  # whoever waits for it around this has not seen it
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _dismiss(cluster: SpecCluster, steps: Steps) -> None:
@@ -326,24 +261,3 @@ def _dismiss(cluster: SpecCluster, steps: Steps) -> None:
     steps.start_none()
     for worker in list(cluster.scheduler.workers.values()):
         cluster.loop.add_callback(cluster.scheduler.close_worker, worker.address)
-
-
-def _wait(clients: Sequence["subprocess.Popen[bytes]"], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while any(client.poll() is None for client in clients) and time.monotonic() < end:
-        time.sleep(0.05)
-
-
-def tell_slurm(command: Sequence[str]) -> None:
-    """Run a command of Slurm in a thread, as it may take its time to answer."""
-    threading.Thread(target=_tell, args=[command], daemon=True).start()
-
-
-def _kill(client: "subprocess.Popen[bytes]") -> None:
-    client.kill()
-
-
-def _tell(command: Sequence[str]) -> None:
-    run = subprocess.run(command, capture_output=True, text=True)
-    if run.returncode:
-        log.warning("%s: %s", " ".join(command), run.stderr.strip())

@@ -32,8 +32,15 @@ CREDENTIALS = "UNET_WORKER_CREDENTIALS"
 _LOOKS_EVERY_S = 0.2
 
 
+_UNSEEN_S = 60
+"""Without a driver that answers, for so long, it ends."""
+
+
 class _Worker(Worker):  # type: ignore[misc]
     """Ends the process instead of waiting for what it computes."""
+
+    asked = False
+    """Was it asked to end, ahead of a time limit? The driver is told, and decides."""
 
     async def close(self, *_: Any, **__: Any) -> None:
         shutil.rmtree(self.local_directory, ignore_errors=True)
@@ -60,6 +67,7 @@ def main(arguments: list[str]) -> None:
     # Whoever ends a job signals its workers too; blocks under way are to be finished.
     for number in (*ENDS, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda *_: setattr(_Worker, "asked", True))
     watch = threading.Thread(target=_watch_memory, args=[options.memory_limit], daemon=True)
     watch.start()
     with dask.config.set(SETTINGS):
@@ -83,6 +91,7 @@ async def _work(options: argparse.Namespace) -> None:
         name=options.name,
         nthreads=options.nthreads,
         lifetime=options.lifetime,
+        death_timeout=_UNSEEN_S,
         memory_limit=0,
         host=get_ip(host, int(port)),  # this node's on the driver's network, and no other
         dashboard=False,
@@ -90,7 +99,7 @@ async def _work(options: argparse.Namespace) -> None:
         local_directory=tempfile.mkdtemp(prefix="unet-worker-"),
         security=security,
         protocol=options.protocol,
-        metrics={"cpu_s": _cpu_s, "slurm": _place},
+        metrics={"cpu_s": _cpu_s, "slurm": _place, "asked": _was_asked},
     )
     await worker
     await worker.finished()
@@ -104,6 +113,10 @@ async def _cpu_s(worker: Worker) -> float:
 async def _place(worker: Worker) -> str:
     """Job and step of this process, `7.3`."""
     return f"{os.environ.get('SLURM_JOB_ID')}.{os.environ.get('SLURM_STEP_ID', 'batch')}"
+
+
+async def _was_asked(worker: _Worker) -> bool:
+    return worker.asked
 
 
 def _watch_memory(limit: int) -> None:
