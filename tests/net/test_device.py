@@ -1,5 +1,10 @@
 """Which device is computed with."""
 
+import os
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 
@@ -71,6 +76,36 @@ def test_of_gpus_that_are_elsewhere_the_number_type_has_to_be_told(
     assert precision_for("auto", 0, here=False) == precision_for("auto", 0)
     with pytest.raises(PlanError, match="finds none"):
         precision_for("bfloat16", 2)
+
+
+IN_BFLOAT16 = """
+import numpy as np
+from unet_core.config import InferConfig, UNetConfig
+from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.predict import Predictor
+from unet_core.net.unet import UNet, initialise
+
+for dimensions, size in ((2, 60), (3, 44)):
+    model = UNetConfig(width=8, depth=2, dimensions=dimensions)
+    state = initialise(UNet(model), seed=1).state_dict()
+    predictor = Predictor(Checkpoint(model, "none", state), InferConfig(precision="bfloat16"))
+    shape = (1, size if dimensions == 3 else 1, size, size)
+    seen = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    print(*predictor(seen).astype(int).ravel())
+"""
+
+
+def test_a_cpu_without_avx_512_computes_bfloat16_too() -> None:
+    """As oneDNN is told to take no newer instructions: the same to a few steps of 255."""
+    found = []
+    for newest in ("ALL", "AVX2"):
+        environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": newest}
+        command = [sys.executable, "-c", IN_BFLOAT16]
+        told = subprocess.run(command, env=environment, check=True, text=True, capture_output=True)
+        found.append([np.array(line.split(), int) for line in told.stdout.splitlines()])
+    for one, other in zip(*found, strict=True):
+        assert np.ptp(one) > 3
+        assert abs(one - other).max() <= 4
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
