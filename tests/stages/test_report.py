@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.stages.stores import mask_store, told_of
 from unet_core.config import ObjectsConfig, ReportConfig, Resources, ScoreConfig
+from unet_core.config.spread import listed
 from unet_core.errors import StoreError
 from unet_core.figures.flow import STAGES
 from unet_core.figures.overlay import NOT_COMPUTED
@@ -18,11 +19,12 @@ from unet_core.io.ledger import building
 from unet_core.io.ngff import content_of, multiscale
 from unet_core.stages.montage import draw_montage
 from unet_core.stages.report import write_report
-from unet_core.stages.report_jobs import jobs_of
+from unet_core.stages.report_inference import share_computed
+from unet_core.stages.report_jobs import jobs_of, times_of
 from unet_core.stages.score import score_volume
 
 NAMES = {"a": "test", "b": "test", "c": "predict"}
-MANIFEST = {
+MANIFEST: dict[str, Any] = {
     "models": ["net"],
     "ensembles": {},
     "volumes": [{"name": n, "fold": f, "truth": f == "test"} for n, f in NAMES.items()],
@@ -162,6 +164,46 @@ def test_voxels_that_were_skipped_count_for_no_speed(results: Path, tmp_path: Pa
     half = [[0, z], [0, y // 2], [0, x]]
     edit(copy / "volumes/a/net/probabilities.ome.zarr", region=half)
     assert [job["amount"] for job in jobs_of(copy, MANIFEST["volumes"])] == ["0.0012 Mvoxel"]
+
+
+def test_blocks_that_failed_count_for_no_speed(tmp_path: Path) -> None:
+    folder, voxels = tmp_path / "volumes/a", np.ones((1, 10, 40, 60), np.uint8)
+    store(folder / "raw.ome.zarr", voxels)
+    made = store(folder / "net/probabilities.ome.zarr", voxels)  # in shards of 4 sections
+    assert share_computed(tmp_path, "a", "net") == 1
+    edit(made, failed={"4-0-0": "?", "8-0-0": "?"})
+    assert share_computed(tmp_path, "a", "net") == pytest.approx(0.4)
+    edit(made, region=[[0, 5], [0, 20], [0, 60]])  # of a quarter, a fifth failed
+    assert share_computed(tmp_path, "a", "net") == pytest.approx(0.25 * 0.8)
+
+
+def test_a_volume_in_slabs_took_what_all_of_its_jobs_did(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, copy := tmp_path / "results")
+    (alone,) = jobs_of(copy, MANIFEST["volumes"])
+    parts = {
+        "infer_prepare/a.net": "1.0\t50\t0.5",
+        "infer_slab/a.net.0-0-0": "5.0\t300\t9.5",
+        "infer_slab/a.net.4-0-0": "8.0\t200\t8.5",
+        "infer_slab/a.net.2-0-0": "100.0\t900\t99.5",  # of when slabs had another size
+    }
+    for name, row in parts.items():
+        file = copy / "benchmarks" / f"{name}.tsv"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"s\tmax_rss\tcpu_time\n{row}\n")
+        log = copy / "logs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("INFO given: threads=1 gpus=0 memory_mb=400 slurm_job=None\n")
+    assert jobs_of(copy, MANIFEST["volumes"]) == [alone]  # made by one job since
+    write_json(listed(copy / "volumes/a/net/probabilities.ome.zarr"), {"slabs": ["0-0-0", "4-0-0"]})
+    (job,) = jobs_of(copy, MANIFEST["volumes"])
+    assert (job["jobs"], job["seconds"], job["cpu"], job["memory"]) == (4, 16.0, 20.0, 300.0)
+    assert job["of_memory"] == "75 %"
+    assert job["amount"] == alone["amount"] == "0.0096 Mvoxel"
+    assert job["rate"] == "0.0006 Mvoxel/s"
+    assert times_of([job])["infer"] == "4 jobs · 16 s"
+    page = tmp_path / "index.html"
+    write_report(ReportConfig(), manifest=MANIFEST, results=copy, out=page)
+    assert "a.net, 4 jobs" in page.read_text()
 
 
 def edit(store: Path, **unet: Any) -> None:

@@ -32,7 +32,8 @@ from unet_core.io.ngff import attributes_of, voxel_size_of
 from unet_core.metrics.scores import summed
 from unet_core.provenance import plain, versions
 from unet_core.stages.report_inference import failures, inference_of
-from unet_core.stages.report_jobs import duration, jobs_of, number_of, times_of
+from unet_core.stages.report_jobs import duration, jobs_of, times_of
+from unet_core.stages.report_parts import number_of
 
 _DEFAULTS = {
     "convert": ConvertConfig,

@@ -1,11 +1,11 @@
 """What the page says of how probabilities were made: in which part, and what is missing."""
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from pathlib import Path
 from typing import Any
 
-from unet_core.io.arrays import open_level
+from unet_core.geometry import Box, blocks, fine
+from unet_core.io.arrays import open_level, shard_of
 from unet_core.io.ngff import attributes_of
 
 
@@ -29,15 +29,27 @@ def inference_of(results: Path, volume: str, model: str) -> dict[str, Any]:
 
 
 def share_computed(results: Path, volume: str, model: str) -> float:
-    """Of the voxels of a volume, those that were computed: inside of region and mask, not empty."""
+    """Of the voxels of a volume, those that were computed.
+
+    They are inside of region and mask, not empty, and not in blocks that failed.
+    """
     store = results / "volumes" / volume / model / "probabilities.ome.zarr"
     if not (store / "zarr.json").exists():
         return 1.0
-    unet, share = attributes_of(store)["unet"], 1.0
+    unet = attributes_of(store)["unet"]
+    z, y, x = open_level(results / "volumes" / volume / "raw.ome.zarr").shape[-3:]
+    within = Box((0, 0, 0), (z, y, x))
     if region := unet.get("region"):
-        shape = open_level(results / "volumes" / volume / "raw.ome.zarr").shape[-3:]
-        share = prod((stop - start) / n for (start, stop), n in zip(region, shape, strict=True))
-    return share * (1 - float(unet.get("skipped", 0)))
+        (z0, z1), (y0, y1), (x0, x1) = region
+        within = within.intersection(Box((z0, y0, x0), (z1, y1, x1)))
+    computed = within.size * (1 - float(unet.get("skipped", 0)))
+    if failed := unet.get("failed"):
+        made = open_level(store)
+        for block in blocks(made.shape[-3:], block=shard_of(made)):
+            if block.name in failed:
+                step = unet.get("downsample", (1, 1, 1))
+                computed -= fine(block.write, step).intersection(within).size
+    return max(0.0, computed / (z * y * x))
 
 
 def _part(unet: Mapping[str, Any]) -> list[str]:

@@ -1,45 +1,45 @@
 """What the jobs of a run took, from the benchmark files of Snakemake."""
 
-import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unet_core.figures.flow import STAGES
 from unet_core.io.arrays import open_level
-from unet_core.stages.report_given import Given, Seen, accounted, given_in
+from unet_core.stages.report_given import Seen, accounted
 from unet_core.stages.report_inference import share_computed
+from unet_core.stages.report_parts import Part, parts_of
 
 
 def jobs_of(results: Path, volumes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One mapping per job that left a benchmark, in stage order; `volumes`: of the manifest.
 
-    `stage`, `name`, `seconds`, `cpu` (seconds), `memory` (MB), `asked` (MB that the job was given),
-    `of_memory` and `of_time` (used of what was asked for), `amount` (what was done: of inference
-    without what was skipped) and `rate` (per second); None for what is unknown. Time limits are
-    known of jobs of Slurm alone. Of a job that went on after an interruption Snakemake knows the
-    last part alone.
+    `stage`, `name`, `jobs` (of Snakemake: several for a volume in slabs), `seconds` and `cpu`
+    (seconds, of all of them), `memory` (MB, of the largest), `asked` (MB that this one was given),
+    `of_memory` and `of_time` (the most that one used of what was asked for), `amount` (what was
+    done: of inference without what was skipped or failed) and `rate` (per second of one job); None
+    for what is unknown. Time limits are known of jobs of Slurm alone. Of a job that went on after
+    an interruption Snakemake knows the last part alone.
     """
     jobs = list(_benchmarked(results, volumes))
-    numbers = [job["given"].slurm_job for job in jobs if job["given"]]
-    seen = accounted([number for number in numbers if number])
+    given = [part.given for job in jobs for part in job["parts"]]
+    seen = accounted([each.slurm_job for each in given if each and each.slurm_job])
     return [_compared(job, seen) for job in jobs]
 
 
 def _compared(job: dict[str, Any], seen: Mapping[str, Seen]) -> dict[str, Any]:
     """The job with what it was given beside what it took."""
-    given: Given | None = job.pop("given")
-    by_slurm = seen.get(given.slurm_job or "") if given else None
-    used, asked = job["memory"], given.memory_mb if given else None
-    if by_slurm and by_slurm.memory_mb:
-        used = max(used or 0, by_slurm.memory_mb)
-    limit = by_slurm.minutes if by_slurm else None
+    parts: list[Part] = [part.with_seen(seen) for part in job.pop("parts")]
+    largest = max(parts, key=lambda part: part.memory or 0)
+    asked = largest.given.memory_mb if largest.given else None
+    longest = max(parts, key=lambda part: (part.seconds or 0) / (part.limit or math.inf))
     return job | {
-        "memory": used,
+        "memory": largest.memory,
         "asked": asked,
-        "of_memory": _share(used, asked),
-        "of_time": _share(job["seconds"], limit and 60 * limit),
+        "of_memory": _share(largest.memory, asked),
+        "of_time": _share(longest.seconds, longest.limit),
     }
 
 
@@ -59,11 +59,10 @@ def _benchmarked(results: Path, volumes: Sequence[Mapping[str, Any]]) -> Iterato
             job, _, model = path.stem.partition(".")
             if stage == "infer" and job not in inferred:
                 continue  # of before its volume was of a batch, or of another
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file, delimiter="\t"))
-            if not rows:
+            parts = parts_of(results, stage, path.stem)
+            if not parts:
                 continue
-            seconds = number_of(rows[-1]["s"])
+            seconds = _sum(part.seconds for part in parts)
             counts: Mapping[str, float] = voxels
             if stage == "infer":
                 each = (voxels[of] * share_computed(results, of, model) for of in inferred[job])
@@ -73,12 +72,12 @@ def _benchmarked(results: Path, volumes: Sequence[Mapping[str, Any]]) -> Iterato
             yield {
                 "stage": stage,
                 "name": path.stem,
+                "jobs": len(parts),
                 "seconds": seconds,
-                "cpu": number_of(rows[-1].get("cpu_time", "")),
-                "memory": number_of(rows[-1].get("max_rss", "")),
+                "cpu": _sum(part.cpu for part in parts),
                 "amount": f"{amount:.4g} {unit}" if amount else None,
                 "rate": rate,
-                "given": given_in(results / "logs" / stage / f"{path.stem}.log"),
+                "parts": parts,
             }
 
 
@@ -86,10 +85,10 @@ def times_of(jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Number of jobs and their time in all, per stage that ran."""
     told = {}
     for stage in STAGES:
-        times = [job["seconds"] or 0 for job in jobs if job["stage"] == stage]
-        if times:
-            count = f"{len(times)} job{'s' if len(times) > 1 else ''}"
-            told[stage] = f"{count} · {duration(sum(times))}"
+        of = [job for job in jobs if job["stage"] == stage]
+        if of:
+            number, seconds = sum(job["jobs"] for job in of), sum(job["seconds"] or 0 for job in of)
+            told[stage] = f"{number} job{'s' if number > 1 else ''} · {duration(seconds)}"
     if told:
         told.setdefault("report", "this page")
     return told
@@ -102,12 +101,9 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def number_of(text: str) -> float | None:
-    """A number of a table; None where there is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _amount(
