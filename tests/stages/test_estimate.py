@@ -11,7 +11,10 @@ import pytest
 import yaml
 
 from unet_core.cli import main
+from unet_core.config import ConvertConfig, InferConfig
 from unet_core.config.devices import device
+from unet_core.config.extent import described
+from unet_core.config.spread import number_of_slabs, slabs_for
 from unet_core.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -112,7 +115,12 @@ def test_jobs_are_those_of_the_rules(project: Path, ask: Ask) -> None:
 PETABYTE = ("--shape", "100000", "100000", "100000")
 
 
-def test_a_petabyte_is_within_bounds_once_shards_and_slabs_are_set(ask: Ask) -> None:
+def bounds(found: dict[str, Any]) -> dict[str, bool]:
+    """Whether each of an estimate is met."""
+    return {limit["name"]: limit["value"] <= limit["most"] for limit in found["limits"]}
+
+
+def test_of_a_petabyte_files_and_jobs_can_be_kept_in_bounds_and_the_rest_is_said(ask: Ask) -> None:
     """Arithmetic: no block is listed, or this would not end."""
     plain = ask(*PETABYTE, models=["small"])
     assert plain["voxels"] == 10**15
@@ -121,10 +129,86 @@ def test_a_petabyte_is_within_bounds_once_shards_and_slabs_are_set(ask: Ask) -> 
     (note,) = (note for note in plain["notes"] if "convert.shard" in note)
     shard = json.loads(note[note.index("[") : note.index("]") + 1])
     told = ask(*PETABYTE, models=["small"], convert={"shard": shard}, infer={"spread": "slabs"})
-    assert all(limit["value"] <= limit["most"] for limit in told["limits"])
-    assert {limit["name"] for limit in told["limits"]} == {"jobs", "files per TB of raw"}
+    assert bounds(told) == {
+        **{"jobs": True, "files per TB of raw": True},
+        **{"GB of memory of a job": False, "days of a job": False},
+    }
+    stages = {row["stage"]: row for row in told["stages"]}
+    assert stages["stitch"]["memory_mb"] > 4_000_000
+    assert stages["convert"]["longest_minutes"] > 30 * 24 * 60
+    assert stages["infer"]["longest_minutes"] < 30 * 24 * 60
+    for stage in ("stitch joins", "stitch takes", "convert takes"):
+        assert any(note.startswith(stage) for note in told["notes"]), told["notes"]
     assert told["total"]["jobs"] <= 5000
     assert told["total"]["files"] <= 20_000 * 1000
+
+
+def test_a_terabyte_is_within_all_bounds_where_objects_are_cut_by_a_threshold(ask: Ask) -> None:
+    settings = {"convert": {"shard": [176, 1024, 1024]}, "stitch": {"method": "threshold"}}
+    found = ask("--shape", "1000", "30000", "33000", models=["small"], **settings)
+    assert all(bounds(found).values()), found["limits"]
+    rows = {row["stage"]: row for row in found["stages"]}
+    assert rows["stitch"]["memory_mb"] < 4_000_000
+    assert max(row["longest_minutes"] for row in found["stages"]) < 30 * 24 * 60
+
+
+def test_slabs_are_those_of_the_rules(ask: Ask) -> None:
+    """One begins the store, one publishes it, however few there are between."""
+
+    def jobs(*shape: str, **infer: Any) -> int:
+        found = ask("--shape", *shape, models=["small"], infer={"spread": "slabs", **infer})
+        return int({row["stage"]: row for row in found["stages"]}["infer"]["jobs"])
+
+    assert jobs("40", "700", "700") == 1 + 2
+    cut = {"slab": [32, 512, 512]}
+    assert jobs("64", "1024", "1024", **cut) == 2 * 2 * 2 + 2
+    assert jobs("64", "1024", "1024", **cut, region=[[0, 20], [0, 1024], [600, 700]]) == 2 + 2
+    extent = described(ConvertConfig(), (64, 1024, 1024))
+    asked = InferConfig(slab=(32, 512, 512), region=((0, 20), (0, 1024), (600, 700)))
+    assert number_of_slabs(asked, extent) == len(slabs_for(asked, extent)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--jobs", "0"], "--jobs needs a number >= 1, got 0"),
+        (["--threads", "0"], "--threads needs a number >= 1, got 0"),
+        (["--gpus", "-1"], "--gpus needs a number >= 0, got -1"),
+        (["--price", "-3"], "--price needs a number >= 0, got -3"),
+        (["--price", "nan"], "--price needs a number >= 0, got nan"),
+        (["--device", "a100"], "--device a100 is a GPU: say with --gpus how many there are"),
+        (["--device", "cpu-core", "--gpus", "8"], "--device cpu-core is a core: leave out --gpus"),
+    ],
+)
+def test_hardware_that_cannot_be_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    presets = str(REPOSITORY / "config/models")
+    told = ["--configfile", "--presets", presets, "--config", '{"models": ["tiny"]}']
+    assert main(["estimate", *told, "--shape", "64", "512", "512", *arguments]) != 0
+    assert said in capsys.readouterr().err
+
+
+def test_training_on_four_gpus_takes_a_quarter_of_the_time_and_the_same_gpu_hours(
+    project: Path, ask: Ask
+) -> None:
+    large = CONFIG | {"models": ["paper"], "augment": {"patch": [1, 572, 572]}}
+    train = [
+        {row["stage"]: row for row in ask("--gpus", n, **large)["stages"]}["train"]
+        for n in ("1", "4")
+    ]
+    assert train[1]["memory_mb"] > 3.5 * train[0]["memory_mb"]
+    assert train[0]["seconds"] == pytest.approx(4 * train[1]["seconds"], rel=0.1)
+    assert train[1]["gpu_hours"] == pytest.approx(train[0]["gpu_hours"], rel=0.1)
+
+
+def test_the_size_of_voxels_is_among_what_check_has_read(project: Path) -> None:
+    headers = project / "headers.json"
+    assert (
+        main(["check", "--sheet", "volumes.tsv", "--data", "data", "--headers", str(headers)]) == 0
+    )
+    for about in json.loads(headers.read_text()).values():
+        assert set(about) == {"shape", "dtype", "unit", "voxel_size_nm"}
 
 
 def test_the_advice_costs_memory_and_says_how_much(ask: Ask) -> None:

@@ -143,11 +143,13 @@ class Needs:
         raise ConfigError(f"no stage {stage}")
 
     def memory_mb(self, stage: str, *, threads: int, gpus: int = 0, **job: Any) -> int:
-        """Memory (MB) to ask for at the first attempt."""
+        """Memory (MB) to ask for at the first attempt; `threads` and `gpus` of a node."""
         found = self.work(stage, threads=threads, gpus=gpus, **job)
         return demand.memory_mb(found, threads=threads, gpus=gpus)
 
-    def minutes(self, stage: str, *, threads: int, gpus: int = 0, **job: Any) -> int:
-        """Run time (minutes) to ask for at the first attempt."""
+    def minutes(
+        self, stage: str, *, threads: int, gpus: int = 0, nodes: int = 1, **job: Any
+    ) -> int:
+        """Run time (minutes) to ask for at the first attempt; `threads` of each node."""
         found = self.work(stage, threads=threads, gpus=gpus, **job)
-        return demand.minutes(found, stage, threads=threads, gpus=gpus)
+        return demand.minutes(found, stage, threads=threads, gpus=gpus, nodes=nodes)

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,23 @@ def slab_for(config: InferConfig, raw: Extent, *, most: int = MOST_SLABS) -> Zyx
 
 def slabs_for(config: InferConfig, raw: Extent, *, most: int = MOST_SLABS) -> list[str]:
     """Names of the slabs that hold some of infer.region, in C order: the first voxel, ``z-y-x``."""
+    starts = itertools.product(*_starts(config, raw, most))
+    return ["-".join(map(str, start)) for start in starts]
+
+
+def number_of_slabs(config: InferConfig, raw: Extent, *, most: int = MOST_SLABS) -> int:
+    """How many `slabs_for` names, without listing them."""
+    return prod(map(len, _starts(config, raw, most)))
+
+
+def _starts(config: InferConfig, raw: Extent, most: int) -> list[list[int]]:
+    """First voxels of slabs along each axis."""
     slab, shape = slab_for(config, raw, most=most), raw.downsampled(config.downsample).shape
     region = config.region or tuple((0, n) for n in raw.shape)
-    axes = [
+    return [
         [start for start in range(0, n, size) if start * by < last and (start + size) * by > first]
         for n, size, by, (first, last) in zip(shape, slab, config.downsample, region, strict=True)
     ]
-    return ["-".join(map(str, start)) for start in itertools.product(*axes)]
 
 
 def listed(store: Path) -> Path:

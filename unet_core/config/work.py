@@ -29,8 +29,16 @@ _SECTIONS_SCORED = 4
 _BAND_BYTES = 256 * 2**20
 """Most that a block of convert grows to where files are compressed by sections."""
 
-_TABLE_BYTES = {"watershed": 10.0, "threshold": 0.5}
-"""Per voxel, of the tables that join objects; seen: 8.5 on noisy sections, 3 on smooth volumes."""
+_PER_MINIMUM = {"section": 60.0, "volume": 170.0}
+"""Voxels for each minimum of a watershed's landscape, by objects.scope: seen on noisy sections and
+on smooth volumes, at 1 px of smoothing."""
+
+_PER_COMPONENT = 500.0
+"""Voxels for each component within a block: assumed. Electron micrographs have a body for every
+2000 or more, and specks."""
+
+_PIECE_BYTES = {"watershed": 160 + 3 * 120, "threshold": 120}
+"""Of the tables that join pieces, as the stage refuses them: a minimum has about three edges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +91,7 @@ def convert(sections: Mapping[str, Any], extent: Extent, image: str) -> Work:
     return Work(
         units=counted(shape, _band(extent, shard)),
         need_mb=PROCESS_MB + most,
-        alone_mb=DRIVER_MB + (_table_mb(extent, "threshold") if image == "truth" else 0),
+        alone_mb=DRIVER_MB + (_table_mb(extent.voxels / _PER_COMPONENT) if image == "truth" else 0),
         seconds=rate * extent.voxels / 1e6,
     )
 
@@ -150,24 +158,40 @@ def calibrate(sections: Mapping[str, Any], extents: Sequence[Extent]) -> Work:
 
 
 def stitch(sections: Mapping[str, Any], extent: Extent, method: str | None = None) -> Work:
-    """A block twice, and once the tables that join its pieces.
+    """A block twice, and once the tables that join the pieces of all blocks, in one process.
 
     `method`: what calibrate has chosen; None: not known, so the one that takes more.
     """
-    given = sections["stitch"].method
-    if given == "calibrated":
-        given = method or "watershed"
+    given = _method(sections, method)
     value, rate = (80, 0.4) if given == "watershed" else (24, 0.2)
     return Work(
         units=extent.blocks,
         need_mb=PROCESS_MB + value * prod(extent.block) / 1e6,
-        alone_mb=DRIVER_MB + _table_mb(extent, given),
+        alone_mb=DRIVER_MB + _table_mb(extent.voxels / voxels_per_piece(sections, method), given),
         seconds=rate * extent.voxels / 1e6,
     )
 
 
-def _table_mb(extent: Extent, method: str) -> float:
-    return _TABLE_BYTES[method] * extent.voxels / 1e6
+def voxels_per_piece(sections: Mapping[str, Any], method: str | None = None) -> float:
+    """Voxels for each piece that `stitch` keeps a row of; `method` as there.
+
+    Of minima there are fewer, the wider the landscape is smoothed: assumed by the square.
+    """
+    if _method(sections, method) == "threshold":
+        return _PER_COMPONENT
+    set_here = sections["stitch"].method == "watershed"
+    smoothing_px = sections["stitch"].smoothing_px if set_here else 1.0
+    each: float = _PER_MINIMUM[sections["objects"].scope] * max(1.0, smoothing_px) ** 2
+    return each
+
+
+def _method(sections: Mapping[str, Any], method: str | None) -> str:
+    given: str = sections["stitch"].method
+    return (method or "watershed") if given == "calibrated" else given
+
+
+def _table_mb(pieces: float, method: str = "threshold") -> float:
+    return pieces * _PIECE_BYTES[method] / 1e6
 
 
 def score(sections: Mapping[str, Any], extent: Extent, *, classes: int = 1) -> Work:

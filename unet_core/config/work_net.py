@@ -43,17 +43,24 @@ _BATCHED_MB = 4000
 
 
 def train(sections: Mapping[str, Any], model: Model, *, gpus: int) -> Work:
-    """Every map of a step is kept for the way back; validation is one pass more per patch."""
+    """Every map of a step is kept for the way back; validation is one pass more per patch.
+
+    A process for each GPU has all weights and its share of the batch.
+    """
     net, recipe, augment = model.model, model.train, sections["augment"]
     axes = augment.patch if net.dimensions == 3 else augment.patch[1:]
     passed = 2 * multiply_adds(net, axes)
     every = recipe.steps // recipe.validate_every
     validated = every * augment.validation_patches
-    held = _COPIES * 4 * parameters(net) / 1e6 + _MAPS_KEPT * maps_mb(net, axes) * recipe.batch
+    processes = max(1, gpus)
+    patches = -(-recipe.batch // processes)
+    held = _COPIES * 4 * parameters(net) / 1e6 + _MAPS_KEPT * maps_mb(net, axes) * patches
     read = recipe.batch * prod(augment.patch) * (2 * net.channels + 3) * recipe.steps
     return Work(
+        units=processes,
         need_mb=GPU_PROCESS_MB if gpus else _TRAIN_MB + held,
         spare_mb=0,
+        driver_mb=NET_MB if gpus > 1 else 0,
         gpu_mb=_BATCHED_MB + held if gpus else 0,
         seconds=read / 1e9,
         flops=passed * (3.0 * recipe.batch * recipe.steps + validated),

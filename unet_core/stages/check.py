@@ -113,6 +113,7 @@ def _known(volume: Volume, image: str, stores: Path | None, seen: Headers) -> _I
         "shape": opened.shape,
         "dtype": opened.dtype.name,
         "unit": opened.unit,
+        "voxel_size_nm": opened.voxel_size_nm,
     }
     size = volume.settings.voxel_size_nm or opened.voxel_size_nm or (1.0, 1.0, 1.0)
     return _Image(None, opened.shape, size)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any
 
 from unet_core.config import demand
@@ -10,9 +11,11 @@ from unet_core.config.devices import Device, device
 from unet_core.config.extent import Extent, described, read_headers
 from unet_core.config.needs import Files, Needs
 from unet_core.config.sheet import Volume
-from unet_core.config.slabs import MOST_SLABS, default_slab, slabs
-from unet_core.config.work import Work
+from unet_core.config.slabs import MOST_SLABS
+from unet_core.config.spread import number_of_slabs
+from unet_core.config.work import Work, voxels_per_piece
 from unet_core.config.workflow import Workflow
+from unet_core.errors import ConfigError
 from unet_core.io.ngff import voxel_size_of
 from unet_core.io.readers import open_raw
 from unet_core.stages.estimate_plan import Limit, advised_shard, limits
@@ -49,6 +52,16 @@ class Hardware:
     price: float | None = None
     """Of a GPU for an hour."""
 
+    def __post_init__(self) -> None:
+        least = {"threads": 1, "jobs": 1, "gpus": 0, "price": 0}
+        for name, value in least.items():
+            given = getattr(self, name)
+            if given is not None and not value <= given < inf:
+                raise ConfigError(f"--{name} needs a number >= {value}, got {given}")
+        if self.device is not None and device(self.device).is_gpu != (self.gpus > 0):
+            which = ("is a GPU: say with --gpus how many there are", "is a core: leave out --gpus")
+            raise ConfigError(f"--device {self.device} {which[self.gpus > 0]}; got {self.gpus}")
+
 
 @dataclass(kw_only=True)
 class Row:
@@ -67,6 +80,8 @@ class Row:
     """Wall time with so many jobs at a time."""
     gpu_hours: float = 0
     longest_s: float = 0
+    longest_minutes: float = 0
+    """Asked for by the longest job."""
 
     def add(self, work: Work, jobs: int, rate: float | None, *, threads: int, gpus: int) -> None:
         """Count more jobs, each with this work."""
@@ -80,6 +95,7 @@ class Row:
         self.flops += jobs * work.flops
         self.seconds += jobs * seconds
         self.longest_s = max(self.longest_s, seconds)
+        self.longest_minutes = max(self.longest_minutes, demand.MARGIN * seconds / 60)
         self.gpu_hours += jobs * gpus * seconds / 3600
 
 
@@ -145,7 +161,7 @@ def estimate_run(
     RawFormatError
         If a file of a volume cannot be read.
     ConfigError
-        If hardware names a device that is not known.
+        If a setting is wrong.
     """
     known, sizes = _volumes(workflow, files, dict(extents or {}))
     found = _rates(workflow, hardware)
@@ -156,12 +172,13 @@ def estimate_run(
     needs = Needs(workflow=workflow, extent_of=extent_of, method_of=files.method)
     rows = {stage: Row(stage=stage) for stage in STAGES}
     for stage, job in jobs_of(workflow):
-        parts = _parts(workflow, known, stage, job)
+        slabs = _slabs(workflow, known, stage, job)
         gpus = hardware.gpus if stage in ("train", "infer") else 0
         work = needs.work(stage, threads=hardware.threads, gpus=gpus, **job)
         rate = found.flops.get(stage) if found else None
+        parts = slabs or 1
         rows[stage].add(work.shared(parts), parts, rate, threads=hardware.threads, gpus=gpus)
-        if parts > 1:  # one job begins the store, one publishes it
+        if slabs:  # one job begins the store, one publishes it
             rows[stage].add(Work(), 2, rate, threads=1, gpus=0)
     for row in rows.values():
         row.seconds = max(row.longest_s, row.seconds / hardware.jobs)
@@ -174,7 +191,7 @@ def estimate_run(
         limits=limits(list(rows.values()), stores, known),
         rates=_told(found, hardware),
         price=hardware.price,
-        notes=list(_notes(workflow, known, rows, found)),
+        notes=list(_notes(needs, known, rows, found)),
     )
 
 
@@ -209,18 +226,19 @@ def jobs_of(workflow: Workflow) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "report", {}
 
 
-def _parts(
+def _slabs(
     workflow: Workflow, known: Mapping[str, Extent], stage: str, job: Mapping[str, Any]
 ) -> int:
-    """Jobs that a piece of work is spread over, each with its part: one, or slabs of a volume."""
+    """Jobs that each make a slab of a volume, as the rules have them; 0: one job makes it whole."""
     infer = workflow.sections["infer"]
-    if stage != "infer" or infer.spread != "slabs" or len(job["volumes"]) > 1:
-        return 1
-    alone = [volume for volume in workflow.volumes.values() if volume.batch is None]
-    most = MOST_SLABS // max(1, len(alone) * len(workflow.predictors))
-    made = known[job["volumes"][0]].downsampled(infer.downsample)
-    slab = infer.slab or default_slab(made.shape, made.fitted[1], most=max(1, most))
-    return slabs(made.shape, slab)
+    if stage != "infer" or infer.spread != "slabs":
+        return 0
+    (name, *_) = job["volumes"]
+    if workflow.volumes[name].batch is not None:
+        return 0
+    alone = sum(volume.batch is None for volume in workflow.volumes.values())
+    most = MOST_SLABS // (alone * len(workflow.predictors))
+    return number_of_slabs(infer, known[name], most=most)
 
 
 def _volumes(
@@ -281,12 +299,13 @@ def _told(found: Device | None, hardware: Hardware) -> dict[str, Any]:
 
 
 def _notes(
-    workflow: Workflow,
+    needs: Needs,
     known: Mapping[str, Extent],
     rows: Mapping[str, Row],
     found: Device | None,
 ) -> Iterator[str]:
     """What somebody should do before the run."""
+    workflow = needs.workflow
     if found is not None and found.is_gpu:
         for row in rows.values():
             if row.gpu_mb > found.memory_mb:
@@ -308,9 +327,21 @@ def _notes(
             f"infer takes {infer.longest_s / 3600:.0f} hours as one job: set infer.spread to slabs "
             "for many shorter ones"
         )
+    for row in rows.values():
+        if row.longest_minutes > demand.MOST_JOB_MINUTES and row.stage != "infer":
+            yield (
+                f"{row.stage} takes {row.longest_s / 86400:.0f} days as one job: give it more "
+                "threads or, in the profile, several nodes; or cut the volume into rows of the "
+                "sheet (sections)"
+            )
     if (stitch := rows["stitch"]).memory_mb > demand.MOST_MB:
+        each = min(
+            voxels_per_piece(workflow.sections, needs.method_of(model))
+            for model in workflow.predictors
+        )
         yield (
             f"stitch joins all objects of a volume in one process, about {stitch.used_mb / 1e3:.0f}"
-            " GB: smooth more (stitch.smoothing_px), or store coarser probabilities "
-            "(infer.downsample)"
+            f" GB at a piece for every {each:.0f} voxels: there are fewer by a threshold than by a "
+            "watershed (stitch.method), with a wider stitch.smoothing_px of a watershed, and in "
+            "coarser probabilities (infer.downsample)"
         )

@@ -1,4 +1,4 @@
-"""Bounds that a run is held against: jobs of Snakemake, files per terabyte."""
+"""Bounds that a run is held against: jobs of Snakemake, their memory and time, files per TB."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from math import prod
 from typing import Protocol
 
 from unet_core.config.base import Zyx
+from unet_core.config.demand import MOST_JOB_MB, MOST_JOB_MINUTES
 from unet_core.config.extent import Extent, counted
 from unet_core.stages.estimate_stores import Store
 
@@ -26,9 +27,11 @@ _LARGEST: Zyx = (128, 1024, 1024)
 
 
 class Counted(Protocol):
-    """Jobs of a stage."""
+    """Jobs of a stage, and what the largest asks for."""
 
     jobs: int
+    memory_mb: int
+    longest_minutes: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +51,14 @@ class Limit:
 def limits(
     rows: Sequence[Counted], stores: Sequence[Store], known: Mapping[str, Extent]
 ) -> list[Limit]:
-    """Jobs, and files per terabyte where there is so much."""
-    found = [Limit(name="jobs", value=sum(row.jobs for row in rows) + 1, most=MOST_JOBS)]
+    """Jobs, memory and time of one; files per terabyte where there is so much."""
+    memory = max(row.memory_mb for row in rows) / 1000
+    days = max(row.longest_minutes for row in rows) / (24 * 60)
+    found = [
+        Limit(name="jobs", value=sum(row.jobs for row in rows) + 1, most=MOST_JOBS),
+        Limit(name="GB of memory of a job", value=memory, most=MOST_JOB_MB / 1000),
+        Limit(name="days of a job", value=days, most=MOST_JOB_MINUTES / (24 * 60)),
+    ]
     raw = sum(extent.voxels * extent.voxel_bytes for extent in known.values())
     if raw >= _SMALL_BYTES:
         files = sum(store.files for store in stores)

@@ -53,7 +53,8 @@ def told(found: Estimate) -> str:
         lines.append(f"cost: {found.cost:,.2f} at {found.price:g} per GPU and hour")
     for limit in found.limits:
         state = "within" if limit.met else "BEYOND"
-        lines.append(f"{limit.name}: {limit.value:,.0f}, {state} {limit.most:,.0f}")
+        value = f"{limit.value:,.0f}" if limit.value >= 10 else f"{limit.value:.2g}"
+        lines.append(f"{limit.name}: {value}, {state} {limit.most:,.0f}")
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
 
 
