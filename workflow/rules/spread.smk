@@ -2,10 +2,16 @@ from unet_core.config.spread import Ways
 
 SLABS = "<results>/volumes/{volume}/{model}/probabilities.ome.zarr.slabs"
 
-if asked.sections["infer"].spread != "nodes" and given_to("infer", "nodes", 1) > 1:
+several = given_to("infer", "nodes", 1) > 1 or given_to("infer", "worker_jobs", 0) > 0
+if (spread := asked.sections["infer"].spread) != "nodes" and several:
     raise WorkflowError(
-        "the profile gives infer several nodes, which it uses with infer.spread: nodes "
-        f"alone, not with {asked.sections['infer'].spread}; set one or the other"
+        "the profile gives infer several nodes (nodes or worker_jobs), which it uses with "
+        f"infer.spread: nodes alone, not with {spread}; set one or the other"
+    )
+if spread == "nodes" and not several:
+    raise WorkflowError(
+        "infer.spread is nodes, and the profile gives infer one; set its nodes (or worker_jobs) "
+        "there, such as set-resources: infer: nodes: 2, or infer.spread: job"
     )
 
 ways = Ways(
