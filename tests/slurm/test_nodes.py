@@ -1,7 +1,9 @@
 """One job over two nodes of a real Slurm: its workers are steps, and what happens to them."""
 
+import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -62,13 +64,15 @@ def steps(slurm: Sandbox, job: int) -> dict[str, str]:
     return {name: node for name, node in found.items() if name.split(".")[1].isdigit()}
 
 
-def ours() -> set[int]:
-    """Workers that run on this machine, whoever started them."""
-    return {
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if "unet_core.run.worker" in (process.info["cmdline"] or [])
-    }
+def workers_of(job: int) -> set[int]:
+    """Worker processes of a job that run on this machine."""
+    found = set()
+    for process in psutil.process_iter(["cmdline"]):
+        if "unet_core.run.worker" in (process.info["cmdline"] or []):
+            with suppress(psutil.NoSuchProcess):
+                if process.environ().get("SLURM_JOB_ID") == str(job):
+                    found.add(process.pid)
+    return found
 
 
 def test_a_killed_step_costs_its_block_another_try_and_is_replaced(
@@ -94,17 +98,16 @@ def test_a_node_that_is_lost_costs_its_blocks_another_try_and_no_more(
     slurm.crash("gpu2")
     assert slurm.wait(job) == "COMPLETED", slurm.output_of(job)
     check_same(store, undisturbed)
-    assert tries(store) == 20
+    assert 19 <= tries(store) <= 20, "one of the lost workers may have been between two blocks"
 
 
 def test_a_cancelled_job_leaves_no_step_and_no_process(slurm: Sandbox, store: Path) -> None:
-    before = ours()
-    job = submit(slurm, store, pause=2)
+    job = submit(slurm, store, pause=0.5)
     slurm.until(lambda: len(kept(store)) > 2, "blocks")
-    assert len(ours() - before) >= 4
+    assert len(workers_of(job)) >= 4
     slurm.run("scancel", str(job))
     slurm.wait(job)
-    slurm.until(lambda: not ours() - before and not steps(slurm, job), "the end of all workers")
+    slurm.until(lambda: not workers_of(job) and not steps(slurm, job), "the end of all workers")
     done = len(kept(store))
     assert tries(store) == done < 18, "what was under way is finished"
     assert done == len(kept(store))
@@ -124,11 +127,12 @@ def test_through_snakemake_the_bytes_are_those_of_one_node(
     slurm: Sandbox, lab: Callable[..., Project]
 ) -> None:
     volumes = {"learn": ("train", "0:4"), "tell": ("predict", "2:8")}
-    project = lab(volumes=volumes, infer={"spread": "nodes"})
+    project = lab(volumes=volumes)
+    overlay = (project.folder / "overlay.yaml").read_text()
     labels = "results/volumes/tell/least/labels.ome.zarr"
     here = ["--executor", "local", "--cores", "2"]
     local = project.command("--printshellcmds", f"{labels}/zarr.json", profile=here)
-    slurm.run("env", "-C", str(project.folder), *local, timeout_s=400)
+    slurm.run("env", "-C", str(project.folder), *local)
     stores = [
         project.folder / labels,
         (project.folder / labels).with_name("probabilities.ome.zarr"),
@@ -138,7 +142,8 @@ def test_through_snakemake_the_bytes_are_those_of_one_node(
         expected[store] = store.rename(project.folder / f"{store.name} of one node")
         store.with_name(f"{store.name}.ledger.jsonl").unlink()
     over_two_nodes(project)
-    run = project.snakemake("--printshellcmds", f"{labels}/zarr.json", limit_s=400)
+    project.write("overlay.yaml", json.dumps({**json.loads(overlay), "infer": {"spread": "nodes"}}))
+    run = project.snakemake("--printshellcmds", f"{labels}/zarr.json")
     assert run.returncode == 0, run.stdout
     assert run.stdout.count("--nodes 2 --launcher srun") == 2
     for store in stores:
