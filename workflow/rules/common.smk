@@ -8,16 +8,17 @@ from shlex import quote
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from unet_core.config.demand import MOST_JOB_MB, MOST_JOB_MINUTES
 from unet_core.config.needs import Files, Needs
 from unet_core.config.resources import DRIVER_MB
 from unet_core.config.workflow import load_workflow
 from unet_core.errors import ConfigError
 from unet_core.provenance import source_digest
 
+PRESETS = Path(workflow.basedir).parent / "config/models"
+
 try:
-    asked = load_workflow(
-        config, presets=Path(workflow.basedir).parent / "config/models"
-    )
+    asked = load_workflow(config, presets=PRESETS)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -76,35 +77,76 @@ def over_nodes(rule, like=None, survives=True):
     own), and starts the steps itself. `survives`: it goes on without a node that is lost.
     """
     like = like or rule
-    if (nodes := given_to(like, "nodes", 1)) == 1:
+    nodes, jobs = given_to(like, "nodes", 1), given_to(like, "worker_jobs", 0)
+    if jobs and (nodes > 1 or not survives):
+        raise WorkflowError(
+            f"the profile gives {like} worker_jobs, which "
+            + ("exclude nodes" if survives else "it cannot use")
+            + "; set nodes alone, or worker_jobs alone where the work is done block by block"
+        )
+    if nodes == 1 and not jobs:
+        return
+    workflow.get_rule(rule).group = None  # such a job shares with no other
+    if jobs:
+        # The driver's; the workers ask for theirs.
+        workflow.get_rule(rule).resources.update({"gpu": 0})
         return
     gpus = given_to(like, "gpu", 0)
     extra = [f"--gpus-per-node={gpus // nodes}"] if gpus else []
     extra += ["--no-kill"] if survives else []
     # One task a node: what it may use (threads) is then that of a node, and is shared out anew.
     resources = {"mpi": "srun", "tasks": nodes, "tasks_per_gpu": -1}
-    resources["slurm_extra"] = " ".join(extra)
     given = workflow.resource_settings.overwrite_resources.get(like, {})
     workflow.get_rule(rule).resources.update(
         {name: value for name, value in resources.items() if name not in given}
+        | {"slurm_extra": besides(like, extra)}
     )
-    workflow.get_rule(rule).group = None  # such a job shares with no other
+
+
+def besides(rule, options):
+    """`options` of sbatch, and those that a profile sets for a rule, or else for all."""
+    profile = workflow.resource_settings
+    given = profile._parsed_overwrite_resources.get(rule, {})
+    given = given if "slurm_extra" in given else profile._parsed_default_resources
+    if "slurm_extra" not in given:
+        return " ".join(options)
+
+    def told(wildcards, input, attempt, threads, rulename, async_run):
+        found = given["slurm_extra"].evaluate(
+            wildcards,
+            input=input,
+            attempt=attempt,
+            threads=threads,
+            rulename=rulename,
+            async_run=async_run,
+        )
+        return " ".join([*([found.value] if found.value else []), *options])
+
+    return told
+
+
+def shares_of(rule):
+    """Nodes, or jobs of workers, that the work of a rule is shared by."""
+    return given_to(rule, "worker_jobs", 0) or given_to(rule, "nodes", 1)
 
 
 def nodes_of(rule):
     """Options of a job on several nodes; taking `output` keeps them out of the comparison.
 
-    `nodes` are those of the job; `worker_jobs` are jobs of their own, which it submits.
+    `nodes` are those of the job; `worker_jobs` are jobs of their own, which it submits, and which
+    share the GPUs.
     """
-    nodes, jobs = given_to(rule, "nodes", 1), given_to(rule, "worker_jobs", 0)
+    jobs = given_to(rule, "worker_jobs", 0)
 
     def told(wildcards, output, resources):
-        if nodes == 1 and not jobs:
+        if shares_of(rule) == 1 and not jobs:
             return ""
         launcher = "jobqueue" if jobs else "srun"
         network = resources.get("interface")
         spoken = f" --interface {quote(network)}" if network else ""
-        return f"--nodes {jobs or nodes} --launcher {launcher}{spoken}"
+        if jobs and gpus_of(rule):
+            spoken += f" --gpus {gpus_of(rule)}"
+        return f"--nodes {shares_of(rule)} --launcher {launcher}{spoken}"
 
     return told
 
@@ -114,6 +156,18 @@ HEADERS = Path(".snakemake/unet-headers.json")
 
 files = Files(results=Path(workflow.pathvars.apply("<results>")), headers=HEADERS)
 needs = Needs(workflow=asked, extent_of=files.extent, method_of=files.method)
+
+
+def number_of_threads(rule, default):
+    """The number that a profile sets for a rule."""
+    given = workflow.resource_settings._parsed_overwrite_threads
+    return given[rule].value if rule in given else default
+
+
+def jobs_at_a_time():
+    """Of `--jobs`; one where that says nothing."""
+    jobs = workflow.resource_settings.nodes
+    return 1 if jobs in (None, sys.maxsize) else jobs
 
 
 def gpus_of(rule):
@@ -135,23 +189,41 @@ def asks(kind, stage, volumes=None):
             for name in ("image", "fold", "model")
             if name in wildcards.keys()
         }
-        nodes, gpus = given_to(stage, "nodes", 1), gpus_of(stage)
-        if kind == "memory_mb":  # of each node
-            gpus = -(-gpus // nodes)
-        else:
-            threads *= nodes
+        nodes, gpus = shares_of(stage), gpus_of(stage)
         how_many = {"threads": threads, "gpus": gpus}
+        if kind == "memory_mb":  # of each node
+            how_many["gpus"] = -(-gpus // nodes)
+        else:
+            how_many["nodes"] = nodes
         try:
             found = getattr(needs, kind)(stage, volumes=names, **known, **how_many)
         except FileNotFoundError as error:
             if missing := [name for name in input if not Path(name).exists()]:
                 raise FileNotFoundError(2, error.strerror, str(missing[0])) from None
             found = UNKNOWN[kind]
-        if kind == "memory_mb" and nodes > 1:
+        warn_of(kind, stage, "/".join([*names, *known.values()]), found)
+        if kind == "memory_mb" and (nodes > 1 or given_to(stage, "worker_jobs", 0)):
             found += DRIVER_MB
         return found * attempt
 
     return amount
+
+
+@cache
+def warn_of(kind, stage, of, found):
+    """Say while planning that no usual cluster has so much, once for each job."""
+    most, unit, per = BEYOND[kind]
+    if found > most and workflow.is_main_process:
+        logger.warning(
+            f"{stage} of {of}: asks for {found / per:,.0f} {unit}, more than the "
+            f"{most / per:,.0f} of a usual cluster; `snakemake estimate` says what to change."
+        )
+
+
+BEYOND = {
+    "memory_mb": (MOST_JOB_MB, "GB of memory", 1000),
+    "minutes": (MOST_JOB_MINUTES, "days", 24 * 60),
+}
 
 
 @cache
