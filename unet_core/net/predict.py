@@ -21,7 +21,14 @@ from unet_core.net.device import (
     prepare,
 )
 from unet_core.net.direct import made_direct
-from unet_core.net.memory import batch_of, free_mb, held_of, is_out_of_memory, total_mb
+from unet_core.net.memory import (
+    batch_of,
+    free_mb,
+    give_back_memory,
+    held_of,
+    is_out_of_memory,
+    total_mb,
+)
 from unet_core.net.unet import UNet
 
 _SYMMETRIES = tuple((swap, flip) for swap in (False, True) for flip in ((), (-1,), (-2,), (-1, -2)))
@@ -179,8 +186,7 @@ class Predictor:
                 raise
             cause = str(error)
         # Outside the handler: the exception holds the frames, and they the feature maps.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back_memory()
         raise too_large([self], [seen.shape[1:]], cause)
 
     def _probabilities(self, x: Tensor) -> Tensor:
