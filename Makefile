@@ -36,11 +36,13 @@ demo: $(DEMO)/truth.tif
 $(DEMO)/truth.tif: | $(INSTALLED)
 	$(BIN)/unet-core phantom --shape 40 512 512 --out $(DEMO)
 
+# Those on a Slurm cluster by one process: each would have a cluster of its own, on the same cores.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --ignore tests/slurm
+	$(BIN)/python -m pytest -n 0 tests/slurm
 
 test-quick: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow" --ignore tests/slurm
 
 lint: $(INSTALLED) $(SNAKEFMT)
 	$(BIN)/ruff format --check

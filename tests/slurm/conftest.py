@@ -9,6 +9,16 @@ import pytest
 from tests.slurm.project import Project, new_project
 from tests.slurm.sandbox import Sandbox, sandbox
 
+HERE = Path(__file__).parent
+LIMIT_S = 1800
+"""Of a test, with the cluster's start: they wait more than they compute."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.timeout(LIMIT_S))
+
 
 @pytest.fixture(scope="session")
 def slurm_session() -> Iterator[Sandbox]:

@@ -81,7 +81,7 @@ class Scene:
                     held[volume] = self.signal(volume, signal.SIGSTOP)
             return len(held) == len(volumes)
 
-        self.slurm.until(all_are, f"{count} blocks of {', '.join(volumes)}", limit_s=200)
+        self.slurm.until(all_are, f"{count} blocks of {', '.join(volumes)}")
         return held
 
     def job(self, volume: str) -> int:

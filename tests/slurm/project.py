@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.slurm.sandbox import Sandbox
+from tests.slurm.sandbox import PATIENCE_S, Sandbox
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -64,13 +64,12 @@ class Project:
         self,
         *arguments: str,
         profile: Sequence[str] = ("--profile", "slurm"),
-        limit_s: int = 200,
         environment: Mapping[str, str] = {},
     ) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake, at most so long: then its jobs are cancelled and the folder unlocked."""
+        """Run Snakemake; after `PATIENCE_S` its jobs are cancelled and the folder is unlocked."""
         command = self.command(*arguments, profile=profile)
         run = subprocess.run(
-            ["timeout", "-k", "10", str(limit_s), *command],
+            ["timeout", "-k", "10", str(PATIENCE_S), *command],
             cwd=self.folder,
             env={**self.slurm.environment, **environment},
             stdin=subprocess.DEVNULL,
@@ -85,7 +84,7 @@ class Project:
 
     @contextmanager
     def started(
-        self, *arguments: str, profile: Sequence[str] = ("--profile", "slurm"), limit_s: int = 200
+        self, *arguments: str, profile: Sequence[str] = ("--profile", "slurm")
     ) -> Iterator[subprocess.Popen[str]]:
         """Snakemake in the background, to be disturbed; what it says goes to snakemake.out.
 

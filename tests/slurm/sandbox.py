@@ -20,6 +20,9 @@ NOT_HERE = 77
 SHAPE = {"SLURM_SANDBOX_MEM": "64000"}
 """Memory of a node (MB): that of two jobs as the rules ask for it, and of a second attempt."""
 
+PATIENCE_S = 900
+"""How long to wait for anything: that it comes is tested, and machines may be slow and shared."""
+
 BUSY = frozenset(("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING"))
 """States of jobs that have not ended."""
 
@@ -41,7 +44,7 @@ class Sandbox:
     environment: dict[str, str]
     """Of processes that speak to this cluster; jobs compute on the CPU."""
 
-    def run(self, *command: str, timeout_s: float = 60, check: bool = True) -> str:
+    def run(self, *command: str, check: bool = True) -> str:
         """Run a command of Slurm, or any other; returns what it prints."""
         run = subprocess.run(
             command,
@@ -49,7 +52,7 @@ class Sandbox:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=PATIENCE_S,
         )
         assert run.returncode == 0 or not check, f"{command}: {run.stdout}{run.stderr}"
         return run.stdout
@@ -64,7 +67,7 @@ class Sandbox:
         return (self.folder / f"log/{job}.job").read_text()
 
     def details(self, job: int) -> dict[str, str]:
-        """What `scontrol show job` says, up to 5 minutes after the job's end."""
+        """What `scontrol show job` says, up to an hour after the job's end."""
         told = self.run("scontrol", "show", "job", "--oneliner", str(job))
         return dict(re.findall(r"(?:^|\s)([A-Za-z/:]+)=(.*?)(?=\s+[A-Za-z/:]+=|\s*$)", told))
 
@@ -72,23 +75,23 @@ class Sandbox:
         """PENDING, RUNNING, COMPLETED, ..."""
         return self.details(job)["JobState"]
 
-    def wait(self, job: int, *states: str, limit_s: float = 120) -> str:
+    def wait(self, job: int, *states: str) -> str:
         """Wait until a job is in one of `states`, by default until it has ended."""
 
         def there() -> bool:
             now = self.state(job)
             return now in states if states else now not in BUSY
 
-        self.until(there, f"job {job}: {' or '.join(states) or 'the end'}", limit_s=limit_s)
+        self.until(there, f"job {job}: {' or '.join(states) or 'the end'}")
         return self.state(job)
 
-    def until(self, happened: Callable[[], object], what: str, *, limit_s: float = 120) -> None:
+    def until(self, happened: Callable[[], object], what: str) -> None:
         """Wait until something has happened; fail with the queue where it has not in time."""
-        end = time.monotonic() + limit_s
+        end = time.monotonic() + PATIENCE_S
         while not happened():
             if time.monotonic() > end:
                 told = self.run("squeue", "-o", "%i %T %P %r %k") + self.run("sinfo", "-N")
-                raise AssertionError(f"waited {limit_s:.0f} s in vain for {what}\n{told}")
+                raise AssertionError(f"waited {PATIENCE_S} s in vain for {what}\n{told}")
             time.sleep(0.3)
 
     def squeue(self) -> list[Queued]:
@@ -108,7 +111,7 @@ class Sandbox:
             return [row for row in table if row["in"] == str(folder)]
 
         # Just after a job's end sacct may not know it yet.
-        self.until(lambda: all(row["State"] not in BUSY for row in rows()), "sacct", limit_s=30)
+        self.until(lambda: all(row["State"] not in BUSY for row in rows()), "sacct")
         return rows()
 
     def scancel(self, *jobs: int) -> None:
@@ -124,7 +127,7 @@ class Sandbox:
 
     def repair(self) -> None:
         """Start what has ended: nodes, the controller."""
-        self.run(str(HERE / "up"), timeout_s=120)
+        self.run(str(HERE / "up"))
 
 
 _ENDING = 'cat; "$0" "$1" 2> "$2"; code=$?; kill -0 $PPID 2>&- || rm -f "$2"; exit $code'
@@ -163,7 +166,7 @@ def sandbox(**settings: str) -> Iterator[Sandbox]:
         conf = str(folder / "etc/slurm.conf")
         yield Sandbox(folder, environment | {"SLURM_CONF": conf, "PATH": path})
     finally:
-        ending.communicate(timeout=120)
+        ending.communicate(timeout=PATIENCE_S)
         told = log.read_text()
         log.unlink()
     assert ending.returncode == 0, told

@@ -1,4 +1,4 @@
-"""The whole workflow on a real Slurm, from raw files to the page, by the command lines of users."""
+"""All rules on a real Slurm, for three small volumes, by the command lines of users."""
 
 import re
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory, slurm_session: Sandbox) -> Run:
     folder = tmp_path_factory.mktemp("demo") / "project"
     project = new_project(folder, slurm_session, volumes=VOLUMES, convert=CUT)
-    done = project.snakemake(limit_s=500)
+    done = project.snakemake()
     jobs = {row["Comment"]: row for row in slurm_session.accounted(folder)}
     return Run(project, done.returncode, done.stdout, jobs)
 
@@ -56,7 +56,9 @@ def asked(said: str) -> dict[str, tuple[str, str, str]]:
     return found
 
 
-def test_the_run_ends_well_with_the_page_and_nothing_in_the_queue(run: Run, slurm: Sandbox) -> None:
+def test_small_volumes_come_through_all_rules_to_the_page_and_leave_the_queue_empty(
+    run: Run, slurm: Sandbox
+) -> None:
     assert run.code == 0, run.said
     assert (run.project.results / "report/index.html").is_file()
     assert {row["State"] for row in run.jobs.values()} == {"COMPLETED"}

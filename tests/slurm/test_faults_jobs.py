@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.faults import Scene, new_scene
-from tests.slurm.sandbox import Sandbox
+from tests.slurm.sandbox import PATIENCE_S, Sandbox
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +19,8 @@ def stands_still_until_its_time_is_up(scene: Scene, volume: str) -> int:
     scene.hold(volume)
     job = scene.job(volume)
     scene.slurm.run("scontrol", "update", f"jobid={job}", "EndTime=now+60")
+    warned = "SIGUSR1: ending after what is under way"
+    scene.slurm.until(lambda: warned in scene.log(volume), "Slurm's warning")
     return job
 
 
@@ -50,7 +52,7 @@ def test_ended_by_slurm_a_job_is_submitted_again_and_goes_on(
         cancelled, preempted = map(scene.job, ("cancelled", "preempted"))
         slurm.run("scancel", str(cancelled))
         slurm.submit("sleep 1", "-p", "urgent", "-N2", "--exclusive")
-        assert snakemake.wait(300) == 0, scene.project.said
+        assert snakemake.wait(PATIENCE_S) == 0, scene.project.said
     said = scene.project.said
     assert f"SLURM-job '{cancelled}' failed, SLURM status is: 'CANCELLED'" in said
     assert scene.resumed("cancelled") >= 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.faults import BLOCKS, new_scene
-from tests.slurm.sandbox import Sandbox
+from tests.slurm.sandbox import PATIENCE_S, Sandbox
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def test_nodes_lost_and_cut_off_and_a_controller_away_cost_no_finished_block(
         slurm.repair()
         slurm.crash(nodes["lost"])
         slurm.crash(nodes["divided"], cut_off=True)
-        assert snakemake.wait(300) == 0, scene.project.said
+        assert snakemake.wait(PATIENCE_S) == 0, scene.project.said
         taken_over = scene.log("divided")
         resumed = scene.resumed("divided")
         # The node that was cut off goes on only now, with the job that is done elsewhere.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.faults import BLOCKS, Scene, new_scene
-from tests.slurm.sandbox import Sandbox, sandbox
+from tests.slurm.sandbox import PATIENCE_S, Sandbox, sandbox
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def test_without_accounting_a_killed_snakemake_starts_again_while_its_jobs_run(
             assert f"to end that one: scancel {first}" in scene.log("running")
             assert slurm.state(first) == "RUNNING"
             os.kill(pids["running"], signal.SIGCONT)
-            assert snakemake.wait(300) == 0, scene.project.said
+            assert snakemake.wait(PATIENCE_S) == 0, scene.project.said
         assert f"infer: resumed {BLOCKS}, computed 0" in scene.log("running")
         assert scene.resumed("cancelled") >= 2
         slurm.until(lambda: not slurm.squeue(), "the last job's end")
@@ -77,7 +77,7 @@ def test_a_late_file_and_a_full_queue_cost_no_block(slurm: Sandbox, tmp_path: Pa
             slurm.until(hidden.exists, "the end of the stage")
             time.sleep(3)
             hidden.rename(marker)
-            assert snakemake.wait(300) == 0, scene.project.said
+            assert snakemake.wait(PATIENCE_S) == 0, scene.project.said
         assert "Error in rule" not in scene.project.said
         assert scene.resumed("late") == BLOCKS
         scene.check()
