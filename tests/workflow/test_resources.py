@@ -1,5 +1,6 @@
 """What jobs ask for: by volume and settings, by attempt, and what a profile says."""
 
+import json
 import re
 from collections.abc import Callable
 
@@ -46,3 +47,52 @@ def test_a_larger_volume_asks_for_more_and_a_profile_has_the_last_word(fresh: Fr
     again = asked(project, "--config", "data=.", "--set-resources", "infer:mem_mb=4321", real=True)
     assert again["infer"] == {"4321"}
     assert again["stitch"] == {stitch}
+
+
+def headers_of(project: Project, **shapes: list[int]) -> None:
+    """What the stand-in of `unet-core check` would have written."""
+    told = {
+        f"data/{name}.raw": {"shape": [1, *shape], "dtype": "uint8", "unit": [1, 1, 1]}
+        for name, shape in shapes.items()
+    }
+    project.write(".snakemake/unet-headers.json", json.dumps(told))
+
+
+def test_what_no_cluster_has_is_warned_of_when_the_run_is_planned(fresh: Fresh) -> None:
+    project = fresh()
+    headers_of(project, a=[40, 700, 700], b=[100_000] * 3)
+    run = project.snakemake("-n")
+    assert run.returncode == 0, run.stdout
+    warned = re.findall(r"(\w+) of (.*): asks for .* (GB of memory|days), more than", run.stdout)
+    assert ("stitch", "b/one", "GB of memory") in warned
+    assert ("stitch", "b/one", "days") in warned
+    assert len(set(warned)) == len(warned)
+    assert not any(of.startswith("a") for _, of, _ in warned)
+
+
+def test_training_on_two_gpus_asks_for_two_processes(fresh: Fresh) -> None:
+    project = fresh()
+    one, two = (
+        asked(project, "--set-resources", f"train:gpu={n}", "--set-threads", "train=8")["train"]
+        for n in (1, 2)
+    )
+    assert int(max(two)) > 1.9 * int(max(one))
+
+
+def test_an_estimate_is_printed_from_any_working_directory(fresh: Fresh) -> None:
+    project = fresh()
+    tifffile.imwrite(project.folder / "large.tif", np.zeros((40, 700, 700), np.uint8))
+    rows = (("a", "train"), ("b", "test"))
+    project.sheet([[name, "large.tif", "large.tif", fold, "50,4,4"] for name, fold in rows])
+    patch = {"patch": [1, 68, 68]}
+    project.write("overlay.yaml", json.dumps({"models": ["tiny"], "augment": patch, "data": "."}))
+    said = []
+    for threads in (2, 4):
+        told = (f"--set-threads=infer={threads}", "--nocolor", "estimate")
+        run = project.snakemake(*told, real=True)
+        log = project.folder / "results/logs/estimate/estimate.log"
+        assert run.returncode == 0, run.stdout + (log.read_text() if log.exists() else "")
+        assert "2 volume(s), 3.92e+07 voxels" in run.stdout
+        said.append(re.search(r"^stitch .*", run.stdout, re.M))
+    assert None not in said
+    assert len({row[0] for row in said}) == 2  # more threads take more memory and less time
