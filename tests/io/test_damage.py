@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 from tests.io.test_arrays import shards
 from unet_core.errors import AccessError, DamageError, StoreError
 from unet_core.geometry import Box, blocks
-from unet_core.io.arrays import create_array, open_level, read, read_mirrored, write_block
+from unet_core.io import transfer
+from unet_core.io.arrays import (
+    create_array,
+    open_level,
+    read,
+    read_mirrored,
+    stored,
+    write_block,
+)
 
 
 def noise(store: Path, codec: str = "zstd") -> tuple[Any, np.ndarray, Path]:
@@ -114,6 +122,24 @@ def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path
         write_block(array, Box((8, 8, 8), (16, 16, 16)), np.ones((1, 8, 8, 8), "uint8"))
     assert told.value.errno == errno.EISDIR
     assert {path.name for path in (tmp_path / "0").rglob("*")} <= {"zarr.json", "c", "0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("RESOURCE_EXHAUSTED: Error decoding shard index", AccessError),
+        ("CANCELLED: x", AccessError),
+        ("INTERNAL: x", AccessError),
+        ("INTERNAL: Error decoding chunk", DamageError),
+        ("INVALID_ARGUMENT: x", DamageError),
+        ("DATA_LOSS: x", DamageError),
+    ],
+)
+def test_who_is_told_to_delete_a_store_has_a_damaged_one(
+    tmp_path: Path, code: str, kind: type[StoreError]
+) -> None:
+    array, _, _ = noise(tmp_path)
+    assert type(transfer._unread(stored(array), code, (0, 0, 0, 0), (1, 4, 4, 4))) is kind
 
 
 def test_metadata_that_is_none_is_refused(tmp_path: Path) -> None:

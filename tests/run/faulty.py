@@ -23,7 +23,17 @@ from unet_core.run.crew import Crew, Done
 Faults = dict[str, tuple[str, int]]
 """By name of the block: what goes wrong, and how often."""
 
-NAMES = [f"{z}-{y}-{x}" for z in (0, 4) for y in (0, 4, 8) for x in (0, 4, 8)]
+SHAPE = (8, 9, 10)
+LONG = (28, 9, 10)
+"""Of more blocks than fail around a lost shard."""
+
+
+def names_of(shape: tuple[int, int, int]) -> list[str]:
+    """Of the blocks, in their order."""
+    return [block.name for block in blocks(shape, block=(4, 4, 4))]
+
+
+NAMES = names_of(SHAPE)
 
 
 def count_up(
@@ -76,14 +86,20 @@ def count_up_all(group: Sequence[Block], **options: Any) -> dict[str, Done]:
     return {block.name: count_up(block, **options) for block in group}
 
 
-def make(store: Path, resources: Resources, crew: Crew | None = None, **options: Any) -> list[Any]:
+def make(
+    store: Path,
+    resources: Resources,
+    crew: Crew | None = None,
+    shape: tuple[int, int, int] = SHAPE,
+    **options: Any,
+) -> list[Any]:
     """Write the store of 18 blocks; returns the notes. Options of `Crew.run`, else of a block."""
     settings = {"convert": ConvertConfig()}
     keys = ("need_mb", "ahead", "amount", "on_error", "together")
     how = {key: options.pop(key) for key in keys if key in options}
     with building(store, stage="convert", settings=settings, inputs={}) as build:
         level = create_array(
-            store, "0", shape=(8, 9, 10), dtype="uint16", chunk=(2, 2, 2), shard=(4, 4, 4)
+            store, "0", shape=shape, dtype="uint16", chunk=(2, 2, 2), shard=(4, 4, 4)
         )
         plan = blocks(level.shape, block=shard_of(level))
         with crew or Crew(resources) as crew:
@@ -110,12 +126,14 @@ SCRIPT = """
 if __name__ == "__main__":
     import sys
     from pathlib import Path
-    from tests.run.faulty import make
+    from tests.run.faulty import in_twos, make
     from unet_core import cli
     from unet_core.config import Resources
 
     store, options = Path(sys.argv[1]), {options}
     resources = Resources(**options.pop("resources"))
+    if options.pop("twos", False):
+        options["together"] = in_twos
     cli._COMMANDS["phantom"] = lambda _: make(store, resources, **options)
     sys.exit(cli.main(["phantom", "--shape", "1", "1", "1", "--out", sys.argv[1]]))
 """

@@ -38,7 +38,7 @@ def hung_after(
     longest: float = 0,
 ) -> int:
     """Seconds after which the worker with one block is killed."""
-    shift = Dispatch(
+    made = Dispatch(
         workers,  # type: ignore[arg-type]
         print,
         [[Named()]],
@@ -49,11 +49,11 @@ def hung_after(
         tell=print,
     )
     monkeypatch.setattr(dispatch.time, "monotonic", lambda: workers.now)
-    shift._longest = longest
-    shift._dealer.deal("w", 0.0)
+    made._longest = longest
+    made._dealer.deal("w", 0.0)
     while not workers.killed:
         workers.now += 10
-        shift._watch()
+        made._watch()
     return int(workers.now)
 
 

@@ -11,7 +11,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.run.faulty import NAMES, check_same, in_twos, kept, make, start, until
+from tests.run.faulty import (
+    LONG,
+    NAMES,
+    check_same,
+    in_twos,
+    kept,
+    make,
+    names_of,
+    start,
+    until,
+)
 from unet_core.config import Resources
 from unet_core.errors import BlockError
 from unet_core.geometry import Block
@@ -117,14 +127,53 @@ def test_what_another_try_may_mend_gets_two_more(store: Path, undisturbed: Path,
 
 
 def test_when_most_blocks_fail_no_further_one_is_begun(store: Path) -> None:
-    with pytest.raises(BlockError, match=r"10 block\(s\) failed"):
-        make(
-            store,
-            Resources(),
-            faults=dict.fromkeys(NAMES, ("wrong", 9)),
-            on_error="skip-and-report",
-        )
-    assert len(list(store.parent.glob("tried-*"))) <= 11
+    faults = dict.fromkeys(names_of(LONG), ("wrong", 9))
+    with pytest.raises(BlockError, match=r"28 block\(s\) failed, 35 not tried"):
+        make(store, Resources(), shape=LONG, faults=faults, on_error="skip-and-report")
+    assert len(list(store.parent.glob("tried-*"))) == 28
+
+
+def test_the_neighbours_of_one_lost_shard_are_left_out_and_the_others_are_done(
+    store: Path,
+) -> None:
+    """Also where they are the first: 27 of them in 3-D."""
+    crew, names = Crew(Resources()), names_of(LONG)
+    faults = dict.fromkeys(names[:27], ("wrong", 1))
+    notes = make(store, Resources(), crew, shape=LONG, faults=faults, on_error="skip-and-report")
+    assert list(crew.failures) == names[:27]
+    assert notes.count(None) == 27
+    assert (store / "zarr.json").exists()
+
+
+def test_of_blocks_tried_alone_most_may_fail_where_but_few_of_all_do(
+    store: Path, tmp_path: Path
+) -> None:
+    """The last of them is whole, and is neither left out nor named; a rerun does the others."""
+    names = names_of(LONG)
+    faults = dict.fromkeys(names[:29], ("wrong", 2))
+    with pytest.raises(BlockError, match=r"29 block\(s\) failed: 0-0-0") as refused:
+        make(store, Resources(), shape=LONG, together=in_twos, faults=faults)
+    assert names[29] not in str(refused.value)
+    assert len(kept(store)) == 63 - 29
+    assert [tries(store, name) for name in names] == [2, 1] * 15 + [1] * 33
+    for path in store.parent.glob("tried-*"):
+        path.unlink()
+    make(store, Resources(), shape=LONG, together=in_twos)
+    assert len(list(store.parent.glob("tried-*"))) == 29
+    make(tmp_path / "undisturbed", Resources(), shape=LONG)
+    check_same(store, tmp_path / "undisturbed")
+
+
+def test_blocks_that_were_not_tried_alone_are_told_apart_from_those_that_failed(
+    store: Path,
+) -> None:
+    faults = dict.fromkeys(names_of(LONG), ("wrong", 9))
+
+    def together(todo: list[Block]) -> list[list[Block]]:
+        return [todo[:40], todo[40:]]
+
+    with pytest.raises(BlockError, match=r"28 block\(s\) failed, 35 not tried"):
+        make(store, Resources(), shape=LONG, together=together, faults=faults)
 
 
 def test_a_rerun_may_skip_again_what_it_skipped_before(store: Path, undisturbed: Path) -> None:
@@ -145,7 +194,7 @@ def test_of_few_blocks_most_may_not_be_skipped_either(store: Path) -> None:
     def together(todo: list[Block]) -> list[list[Block]]:
         return [[block for block in todo if block.name in names] for names in twos]
 
-    with pytest.raises(BlockError, match=r"18 block\(s\) failed"):
+    with pytest.raises(BlockError, match=r"10 block\(s\) failed: "):
         make(store, Resources(), together=together, faults=faults, on_error="skip-and-report")
     assert not (store / "zarr.json").exists()
 
@@ -222,3 +271,20 @@ def test_asked_to_end_while_workers_start_it_computes_nothing(store: Path) -> No
     assert job.returncode == 143, errors
     assert "asked to end" in errors
     assert not kept(store)
+
+
+def test_asked_to_end_after_a_group_failed_nothing_of_it_counts_as_failed(
+    store: Path, undisturbed: Path
+) -> None:
+    """Its blocks were not tried alone: the job goes on where it was."""
+    job = start(store, resources={}, pause=0.3, twos=True, faults={"0-0-4": ("wrong", 1)})
+    until(job, lambda: len(kept(store)) >= 2)
+    os.killpg(job.pid, signal.SIGTERM)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 143, errors
+    assert "asked to end" in errors
+    assert "failed" not in errors
+    assert "tried alone" not in errors
+    assert len(kept(store)) < 16
+    make(store, Resources(), together=in_twos)
+    check_same(store, undisturbed)

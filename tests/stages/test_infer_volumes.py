@@ -1,6 +1,8 @@
 """Many volumes in one process: each as if alone, and none lost by another."""
 
 import logging
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from unet_core.errors import BlockError, Interrupted, StoreError, VolumeError
 from unet_core.io.arrays import open_level
 from unet_core.net import engine
 from unet_core.run import crew
+from unet_core.stages import infer_volumes as infer_volumes_module
 from unet_core.stages.infer import infer_probabilities
 from unet_core.stages.infer_volumes import Files, infer_volumes
 
@@ -94,6 +97,26 @@ def test_a_volume_that_fails_does_not_keep_the_others(
     assert (c.out / "zarr.json").exists()
     with pytest.raises(StoreError):
         infer_volumes(CONFIG, **{**keys, "volumes": [b]})
+
+
+@pytest.mark.parametrize(("number", "reached"), [(5, True), (28, False)])
+def test_an_error_of_the_disk_fails_a_volume_and_a_full_one_ends_the_list(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch, number: int, reached: bool
+) -> None:
+    a, b, c = keys["volumes"]
+    made = infer_volumes_module.infer_volume
+
+    def refused(*given: Any, out: Path, **more: Any) -> None:
+        if out == b.out:
+            raise OSError(number, os.strerror(number))
+        made(*given, out=out, **more)
+
+    monkeypatch.setattr(infer_volumes_module, "infer_volume", refused)
+    told = f"1 of 3 volumes failed: {b.out}; " + ("the others" if reached else "1 are not begun")
+    with pytest.raises(VolumeError, match=re.escape(told)):
+        infer_volumes(CONFIG, **keys)
+    assert (a.out / "zarr.json").exists()
+    assert (c.out / "zarr.json").exists() == reached
 
 
 def test_a_rerun_computes_what_is_missing_and_brings_the_others_back(

@@ -154,6 +154,12 @@ def _unread(stored: Stored, error: str, start: Sequence[int], stop: Sequence[int
         )
     if "NOT_FOUND" in error:
         return StoreError(f"{where} is lost, and with it the voxels {voxels}: {_MEND}")
+    if not _is_damage(error):
+        return AccessError(
+            None,
+            f"cannot read {where}, which holds the voxels {voxels}: {_first_line(error)}; start "
+            "the job again, with more memory (mem_mb) if that is short",
+        )
     if "shard index" in error or "shard has size" in error:
         return DamageError(f"{where} is cut off or damaged at its end: {_MEND}")
     what = _first_line(error.rpartition(name)[2].strip('": ')) if name else _first_line(error)
@@ -184,6 +190,14 @@ def _errno(error: str) -> int | None:
 def _is_network(error: str) -> bool:
     codes = "UNAVAILABLE|ABORTED|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTHENTICATED"
     return re.search(rf"^({codes})|curl_code|http_response_code|retry attempts", error) is not None
+
+
+def _is_damage(error: str) -> bool:
+    """Does an error tell of what was read, and not of the reading?"""
+    code = re.match(r"[A-Z_]+(?=:)", error)
+    if code is None or code[0] in ("UNKNOWN", "INTERNAL", "OUT_OF_RANGE"):
+        return re.search(r"decod|decompress|digest|checksum", error, re.IGNORECASE) is not None
+    return code[0] in ("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT")
 
 
 def _first_line(error: str) -> str:

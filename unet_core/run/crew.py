@@ -1,32 +1,23 @@
 """One function over the blocks that are not done yet: the way every blockwise stage runs."""
 
-import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from unet_core.config import Resources
 from unet_core.errors import BlockError, Hung, Interrupted, PlanError
 from unet_core.io.ledger import Build
 from unet_core.run.cluster import Workers, open_workers
-from unet_core.run.dispatch import Dispatch, Failure, told_full
+from unet_core.run.dispatch import Named, told_full
 from unet_core.run.jobqueue import open_jobs
 from unet_core.run.nodes import open_steps
+from unet_core.run.rounds import Outcome, Rounds
 from unet_core.run.steps import asked_to_end, progress
 
 log = logging.getLogger(__name__)
-
-
-class Named(Protocol):
-    """A block; its name is the same whatever else is in the plan."""
-
-    @property
-    def name(self) -> str:
-        """Unique within a step."""
-        ...
 
 
 Unit = TypeVar("Unit", bound=Named)
@@ -180,11 +171,11 @@ class Crew:
             If not even one block fits the memory.
         BlockError
             If blocks failed; the others are finished and kept. At once if most do, the disk is
-            full or no worker is left.
+            full or no worker is left; how many were not tried is told then.
         Hung
             If a block hangs in this process, as the only worker is here.
         Interrupted
-            If the job was asked to end.
+            If the job was asked to end; also where blocks failed, if others were not tried.
         """
         done = build.done(step)
         todo = [block for block in blocks if block.name not in done]
@@ -219,52 +210,44 @@ class Crew:
         amount: Callable[[Unit], float] | None,
         on_error: OnError,
     ) -> None:
-        failed: dict[str, Failure] = {}
+        """Compute the groups and record their blocks; raises as `run` does."""
         total = sum(map(len, groups))
         with progress(step, total=total, unit="block", amounts="voxels") as advance:
 
-            def dispatched(groups: Sequence[Sequence[Unit]]) -> Dispatch:
-                def keep(number: int, made: Mapping[str, Done]) -> None:
-                    for block in groups[number]:
-                        done = made[block.name]
-                        failed.pop(block.name, None)
-                        build.tick(step, block.name, digest=done.digest, note=done.note)
-                        advance(1, amount(block) if amount else 0)
+            def keep(block: Unit, done: Done) -> None:
+                build.tick(step, block.name, digest=done.digest, note=done.note)
+                advance(1, amount(block) if amount else 0)
 
-                dispatch = Dispatch(
-                    workers,
-                    task,
-                    groups,
-                    ahead=ahead,
-                    lease_s=self.resources.lease_s,
-                    ending=self._ending,
-                    keep=keep,
-                    tell=lambda: advance(0),
-                    # Else a rerun, which has those alone to do that failed, would give up early.
-                    done=0 if on_error == "stop" else len(build.done(step)),
-                )
-                dispatch.run()
-                failed.update(
-                    {b.name: why for n, why in dispatch.failed.items() for b in groups[n]}
-                )
-                return dispatch
+            outcome = Rounds(
+                step,
+                workers,
+                task,
+                keep=keep,
+                tell=lambda: advance(0),
+                ending=self._ending,
+                ahead=ahead,
+                lease_s=self.resources.lease_s,
+            ).run(groups, done=len(build.done(step)), skips=on_error == "skip-and-report")
+        self._judge(build, step, outcome, on_error)
 
-            dispatch = dispatched(groups)
-            if alone := _one_by_one(dispatch, groups):
-                log.warning("%s: %d blocks failed together, and are tried alone", step, len(alone))
-                dispatch = dispatched(alone)
-        if dispatch.full is not None:
-            raise BlockError(f"{step}: {told_full(dispatch.full, build.store)}")
+    def _judge(self, build: Build, step: str, outcome: Outcome, on_error: OnError) -> None:
+        """Raise what `run` does where not every block is done."""
+        if outcome.full is not None:
+            raise BlockError(f"{step}: {told_full(outcome.full, build.store)}") from outcome.full
+        done, failed = len(build.done(step)), outcome.failed
         self.failures = {name: failure.cause for name, failure in failed.items()}
-        most = dispatch.hopeless or len(failed) > len(build.done(step))
-        if failed and (on_error == "stop" or most):
-            raise BlockError(_told(step, failed)) from next(iter(failed.values())).error
+        ending = self._ending()
+        # Those not tried are done by the next run, which then tells what failed.
+        final = outcome.hopeless or not (ending and outcome.untried)
+        if failed and final and (outcome.hopeless or on_error == "stop" or len(failed) > done):
+            raise BlockError(outcome.told(step)) from next(iter(failed.values())).error
+        fate = "tried again by the next run" if ending else "left out"
         for name, cause in self.failures.items():
-            log.warning("%s: block %s failed and is left out: %s", step, name, cause)
-        if self._ending():
+            log.warning("%s: block %s failed and is %s: %s", step, name, fate, cause)
+        if ending:
             raise Interrupted(
-                f"asked to end during {step}: {len(build.done(step))} blocks are finished and "
-                "kept; the same command goes on from there"
+                f"asked to end during {step}: {done} blocks are finished and kept; the same "
+                "command goes on from there"
             )
 
     def _most_workers(self, need_mb: float, most: int | None) -> int:
@@ -316,29 +299,5 @@ class _Task:
         return {block.name: self.work(block)}
 
 
-def _one_by_one(dispatch: Dispatch, groups: Sequence[Sequence[Unit]]) -> list[tuple[Unit]]:
-    """Blocks of groups whose work failed, as that may be for one of them alone.
-
-    Not of those that took their workers with them: each of their blocks could do that again.
-    """
-    if dispatch.full is not None or dispatch.hopeless:
-        return []
-    worked = [n for n, failure in dispatch.failed.items() if failure.error is not None]
-    return [(block,) for n in worked if len(groups[n]) > 1 for block in groups[n]]
-
-
-def _told(step: str, failed: Mapping[str, Failure]) -> str:
-    first, failure = next(iter(failed.items()))
-    named = [*itertools.islice(failed, _NAMED), *(["..."] if len(failed) > _NAMED else [])]
-    return (
-        f"{step}: {len(failed)} block(s) failed: {', '.join(named)} (first voxel z-y-x); "
-        f"block {first}: {failure.cause}; finished blocks are kept: mend the cause and run the "
-        "same command again"
-    )
-
-
 _UNWATCHED = 4
 """Units up to which a dashboard would be gone before anyone looks; its start takes 0.4 s."""
-
-_NAMED = 20
-"""Failed blocks that a message names."""

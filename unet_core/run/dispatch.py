@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 from distributed import Future, KilledWorker
@@ -34,9 +34,9 @@ _PAUSES_S = (0.5, 2.0)
 _LOSSES = 3
 """Workers that one unit may take with it."""
 
-_TOLERATED_FAILURES = 9
-"""More than so many failed units, and more than half of those that ended: no further one. So many
-fail in a plane where one shard of the input is lost, as its neighbours see it too."""
+_TOLERATED_FAILURES = 3**3
+"""More than so many failed units, and more blocks in them than are done: no further one. So many
+fail where one shard of the input is lost: those around it see it too."""
 
 _ABSENCE_S = 120.0
 """Without any worker for so long, none is coming back."""
@@ -55,6 +55,15 @@ _IDLE_SHARE = 0.1
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
+class Named(Protocol):
+    """A block; its name is the same whatever else is in the plan."""
+
+    @property
+    def name(self) -> str:
+        """Unique within a step."""
+        ...
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a unit is not done."""
@@ -71,16 +80,16 @@ class _Try:
 
 
 class Dispatch:
-    """One step: `units` are numbered as given; `keep` gets the number and result of each done.
+    """Units, each of blocks, numbered as given; `keep` gets the number and result of each done.
 
-    `done`: what was done before, and counts where it is asked whether most fail.
+    `done`: blocks that were done before, and count where it is asked whether most fail.
     """
 
     def __init__(
         self,
         workers: Workers,
         work: Callable[[Any], Any],
-        units: Sequence[Any],
+        units: Sequence[Sequence[Named]],
         *,
         ahead: int,
         lease_s: float | None,
@@ -93,6 +102,8 @@ class Dispatch:
         """By unit, in the order in which they failed."""
         self.full: BaseException | None = None
         """Set where the disk took no more."""
+        self.made = 0
+        """Blocks that were done."""
         self._workers, self._work, self._units = workers, work, units
         self._given_lease, self._ending, self._keep, self._tell = lease_s, ending, keep, tell
         self._addresses = workers.present()
@@ -101,7 +112,7 @@ class Dispatch:
         self._tries: dict[int, _Try] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._number = 0
-        self._done = done
+        self._before = done
         self._longest = 0.0
         self._mended: dict[int, int] = {}
         self._losses: dict[int, int] = {}
@@ -111,9 +122,17 @@ class Dispatch:
 
     @property
     def hopeless(self) -> bool:
-        """Did most units fail?"""
-        failed = len(self.failed)
-        return failed > _TOLERATED_FAILURES and 2 * failed > failed + self._done
+        """Did most blocks fail?"""
+        return len(self.failed) > _TOLERATED_FAILURES and self._lacking > self._before + self.made
+
+    @property
+    def untried(self) -> int:
+        """Blocks that neither are done nor failed."""
+        return sum(map(len, self._units)) - self.made - self._lacking
+
+    @property
+    def _lacking(self) -> int:
+        return sum(len(self._units[unit]) for unit in self.failed)
 
     def run(self) -> None:
         """Return when every unit is done or failed, or none is under way and no more is begun.
@@ -262,7 +281,7 @@ class Dispatch:
             self._missed(tried, error)
             return
         self._longest = max(self._longest, took)
-        self._done += 1
+        self.made += len(self._units[tried.unit])
         try:
             self._keep(tried.unit, result)
         except OSError as refused:

@@ -1,7 +1,7 @@
 """Many volumes in one process: networks and workers are loaded once and kept."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from unet_core.config import InferConfig, Resources
 from unet_core.errors import ConfigError, Hung, Interrupted, UNetCoreError, VolumeError
 from unet_core.io.remote import Location
 from unet_core.run.crew import Crew
+from unet_core.run.dispatch import is_full
 from unet_core.stages.infer import infer_probabilities, infer_volume
 from unet_core.stages.infer_job import read_networks
 from unet_core.stages.infer_slabs import infer_slab, prepare_slabs
@@ -37,7 +38,7 @@ def infer_volumes(
     """Write the class probabilities of each volume, one finished after the other.
 
     Each is what `infer_probabilities` makes of it, and is resumed as such. One that fails does
-    not keep the others from being made.
+    not keep the others from being made, unless the disk takes no more.
 
     Parameters
     ----------
@@ -50,14 +51,15 @@ def infer_volumes(
         If a part is asked for of several volumes.
     VolumeError
         If some of several volumes failed, naming them.
-    UNetCoreError
+    UNetCoreError, OSError
         If there is but one: as `infer_probabilities`.
     """
     if part is not None:
         _infer_part(config, part, volumes, checkpoint, resources)
         return
     networks = read_networks(checkpoint)
-    failed: dict[str, UNetCoreError] = {}
+    failed: dict[str, UNetCoreError | OSError] = {}
+    unbegun = 0
     with Crew(resources) as crew:
         for number, files in enumerate(volumes, start=1):
             if len(volumes) > 1:
@@ -73,17 +75,26 @@ def infer_volumes(
                 )
             except (Interrupted, Hung):
                 raise
-            except UNetCoreError as error:
+            except (UNetCoreError, OSError) as error:
                 if len(volumes) == 1:
                     raise
                 log.error("volume %d of %d failed: %s", number, len(volumes), error)
                 failed[str(files.out)] = error
+                if is_full(error):  # each of the others would run into it, too
+                    unbegun = len(volumes) - number
+                    break
     if failed:
-        name, first = next(iter(failed.items()))
-        raise VolumeError(
-            f"{len(failed)} of {len(volumes)} volumes failed: {', '.join(failed)}; the others are "
-            f"finished. {name}: {first}; mend the cause and run the same command again"
-        )
+        raise VolumeError(_told(failed, len(volumes), unbegun))
+
+
+def _told(failed: Mapping[str, Exception], total: int, unbegun: int) -> str:
+    """What a user is told; where the disk is full, by the last of them."""
+    name, cause = list(failed.items())[-1 if unbegun else 0]
+    others = f"{unbegun} are not begun, the others" if unbegun else "the others"
+    return (
+        f"{len(failed)} of {total} volumes failed: {', '.join(failed)}; {others} are finished. "
+        f"{name}: {cause}; mend the cause and run the same command again"
+    )
 
 
 def _infer_part(
