@@ -244,3 +244,12 @@ def test_nodes_that_are_no_step_of_one_job_are_refused(
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(PlanError, match=told):
         start_ranks(FEW, Resources(nodes=2, memory_mb=4000, launcher=launcher), [])  # type: ignore[arg-type]
+
+
+def test_a_disk_that_takes_no_more_is_told_as_such(folder: Path) -> None:
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "-", *command(folder, gpus=1)]
+    run = subprocess.run(limited, env={**os.environ, "UNET_DEVICE": "cpu"}, stderr=subprocess.PIPE)
+    told = run.stderr.decode()
+    assert run.returncode == 1, told
+    assert "no room for" in told
+    assert "Traceback" not in told

@@ -18,6 +18,7 @@ from unet_core.io.arrays import open_level
 from unet_core.io.atomic import write_json, write_text
 from unet_core.io.lock import Lock, holding
 from unet_core.io.ngff import attributes_of, content_of
+from unet_core.io.plainly import told_plainly
 from unet_core.net.checkpoint import (
     FORMAT,
     Checkpoint,
@@ -93,7 +94,11 @@ def train_unet(
     name = origin["fingerprint"]
     device = choose_device(resources.gpus, number=local_rank())
     threads = max(1, resources.threads // of_a_node(resources))
-    with joined(device) as ranks, holding(out) if ranks.first else nullcontext() as lock:
+    with (
+        told_plainly(out),
+        joined(device) as ranks,
+        holding(out) if ranks.first else nullcontext() as lock,
+    ):
         refuse_uneven(config, ranks.count)
         prepare(device, threads=threads)
         training = begin(
