@@ -1,5 +1,6 @@
 # make demo    a synthetic volume from raw file to report, in minutes on two CPU cores
-# make test    all tests; `make test-quick` without those that take longer than 30 s
+# make test    all tests but those of faults on a Slurm cluster, which are `make test-slurm`;
+#              `make test-quick` without those that take longer than 30 s
 # make lint    format, style, types, rules
 # make clean   what the demo and the checks have made; `make distclean` the environments too
 #
@@ -12,7 +13,7 @@ SNAKEFMT := .venv-snakefmt/.installed
 DEMO := resources/demo
 PAGE := results/demo/report/index.html
 
-.PHONY: install demo test test-quick lint schemas clean distclean
+.PHONY: install demo test test-quick test-slurm lint schemas clean distclean
 
 install: $(INSTALLED)
 
@@ -39,6 +40,10 @@ $(DEMO)/truth.tif: | $(INSTALLED)
 # Those on a Slurm cluster by one process: each would have a cluster of its own, on the same cores.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --ignore tests/slurm
+	$(BIN)/python -m pytest -n 0 tests/slurm/test_demo.py
+
+# Besides, what goes wrong on a cluster: most of it waiting.
+test-slurm: $(INSTALLED)
 	$(BIN)/python -m pytest -n 0 tests/slurm
 
 test-quick: $(INSTALLED)
