@@ -146,7 +146,8 @@ def test_asked_to_end_all_end_after_the_same_step_and_another_number_goes_on(
             process.send_signal(signal.SIGUSR1)
     errors = ended(job, 143)
     assert "the same command goes on from the last state saved" in errors
-    assert errors.count("of 100000 is saved") == 2
+    if told == "the first":  # else its own signal may end those that have saved and not said so
+        assert errors.count("of 100000 is saved") == 2
     assert not psutil.wait_procs(left, timeout=10)[1]
     check_goes_on(folder, long)
 

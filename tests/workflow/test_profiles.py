@@ -118,6 +118,8 @@ def test_an_interrupted_run_takes_its_jobs_out_of_the_queue(
         env=queue,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # Where the tests run in the background of a script, Ctrl-C is ignored, here as there.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         job = int(wait_for(lambda: (tmp_path / "started").read_text()))
