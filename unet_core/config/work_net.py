@@ -32,10 +32,10 @@ _GUESSED_PX = {(2, False): 384, (2, True): 2048, (3, False): 128, (3, True): 256
 """Tiles of `infer.tile_px: auto`, by dimensions and whether there is a GPU: a size that is fast;
 the trial then tries those that fit the memory."""
 
-_FIXED_PX = {2: 512, 3: 128}
-"""Where results depend on the tile's size."""
+FIXED_PX = {2: 512, 3: 128}
+"""Tiles of networks whose results depend on them, by dimensions."""
 
-_AHEAD = 2
+MOST_AHEAD = 2
 """Blocks that are read and written beside the one computed."""
 
 _BATCHED_MB = 4000
@@ -81,7 +81,7 @@ def tile_of(config: InferConfig, models: Sequence[UNetConfig], extent: Extent, *
     if config.tile_px != "auto":
         return int(config.tile_px)
     if not all(model.is_local for model in models):
-        return -(-_FIXED_PX[dimensions] // step) * step
+        return -(-FIXED_PX[dimensions] // step) * step
     wanted, most = _GUESSED_PX[dimensions, gpu], max(extent.shape[1:])
     side = min(max(extent.block[1:]), most)
     parts = [-(-side // k) for k in range(1, 9)] + [side * 2**n for n in range(1, 6)]
@@ -160,14 +160,34 @@ def _arrays_mb(
     halo = max(model.tile_halo_px for model in models)
     deep = max(halo if m.dimensions == 3 else m.sections // 2 for m in models)
     read = [n + 2 * h for n, h in zip(unit, (deep, halo, halo), strict=True)]
-    whole = [
-        min(n, (-(-(size - 1) // c) + 1) * c)
-        for n, size, c in zip(extent.shape, read, extent.fitted[0], strict=True)
-    ]
-    seen, decoded = (prod(box) * extent.voxel_bytes for box in (read, whole))
+    seen = prod(read) * extent.voxel_bytes
+    decoded = whole_chunks(read, chunk=extent.fitted[0], shape=extent.shape) * extent.voxel_bytes
     classes = len(config.stored(models[0].classes))
     stored = itemsize_of(config.dtype) * classes * prod(unit) / prod(config.downsample)
-    reading, writing = seen + max(seen, decoded), 2 * stored
-    others = ([reading, writing], [reading, max(seen, stored)], [writing, max(seen, stored)])
-    most = max(sum(sorted(pair, reverse=True)[:_AHEAD]) for pair in others)
+    return in_flight_mb(seen, decoded, stored, ahead=MOST_AHEAD)
+
+
+def whole_chunks(box: Sequence[int], *, chunk: Sequence[int], shape: Sequence[int]) -> int:
+    """Most voxels of whole chunks that a box of so many voxels (z, y, x) touches in a volume."""
+    axes = zip(box, chunk, shape, strict=True)
+    return prod(min(n, (-(-(size - 1) // c) + 1) * c) for size, c, n in axes)
+
+
+def in_flight_mb(seen: float, decoded: float, stored: float, *, ahead: int) -> float:
+    """Memory (MB) of the voxels of all blocks in flight, at the worst moment.
+
+    Parameters
+    ----------
+    seen, decoded, stored
+        Bytes of what is read for one block, of the chunks that hold it, and of its result.
+    ahead
+        Blocks in flight besides the one that is computed, 0 to 2.
+    """
+    reading = seen + max(seen, decoded)  # beyond the volume's edge mirrored by a copy
+    writing = 2 * stored  # while they are encoded
+    waiting = max(seen, stored)
+    if not ahead:
+        return max(seen + stored, reading, writing) / 1e6
+    others = ([reading, writing], [reading, waiting], [writing, waiting])
+    most = max(sum(sorted(pair, reverse=True)[:ahead]) for pair in others)
     return (seen + stored + most) / 1e6

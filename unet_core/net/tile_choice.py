@@ -14,9 +14,6 @@ from unet_core.net.engine import Engine
 from unet_core.net.memory import indexable
 from unet_core.net.parts import LEAST_PX, Part
 
-FIXED_PX = {2: 512, 3: 128}
-"""Tiles of networks whose results depend on them, by dimensions."""
-
 _MOST_PX = {(2, False): 1024, (2, True): 4096, (3, False): 256, (3, True): 512}
 """Largest tile worth trying, by dimensions and whether there is a GPU. Larger ones leave a CPU's
 caches, and save less than 4 % of the work on a GPU."""

@@ -10,7 +10,13 @@ import numpy as np
 
 from unet_core.config import Resources
 from unet_core.config.shape import KEPT, part_mb, waste, weights_mb
-from unet_core.config.work_net import GPU_PROCESS_MB, NET_MB
+from unet_core.config.work_net import (
+    GPU_PROCESS_MB,
+    MOST_AHEAD,
+    NET_MB,
+    in_flight_mb,
+    whole_chunks,
+)
 from unet_core.errors import PlanError
 from unet_core.geometry import Block, Box, Zyx, by, coarse, fine, hull
 from unet_core.net.memory import pinned_mb
@@ -25,8 +31,6 @@ _CACHE_MB = 500
 
 _SMALLER = 16
 """Smaller tiles that are looked at where one does not fit."""
-
-MOST_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,7 @@ class Raw:
 
     def decoded(self, shape: Zyx) -> int:
         """Most voxels of whole chunks that a box of `shape` touches."""
-        axes = zip(shape, self.chunk, self.shape, strict=True)
-        return prod(min(n, (-(-(size - 1) // c) + 1) * c) for size, c, n in axes)
+        return whole_chunks(shape, chunk=self.chunk, shape=self.shape)
 
 
 @dataclass(frozen=True)
@@ -218,15 +221,7 @@ def arrays_mb(job: Job, parts: Sequence[Part], unit: Box, raw: Raw, ahead: int) 
     classes = len(job.config.stored(job.models[0].classes))
     stored = np.dtype(job.config.dtype).itemsize * classes * unit.size
     decoded = raw.decoded(read.shape) * raw.bytes_per_voxel + mask
-    reading = seen + max(seen, decoded)  # beyond the volume's edge mirrored by a copy
-    writing = 2 * stored  # while they are encoded
-    others = [
-        [reading, writing],
-        [reading, max(seen, stored)],
-        [writing, max(seen, stored)],
-    ]
-    most = max(sum(sorted(pair, reverse=True)[:ahead]) for pair in others)
-    return (seen + stored + most) / 1e6 if ahead else max(seen + stored, reading, writing) / 1e6
+    return in_flight_mb(seen, decoded, stored, ahead=ahead)
 
 
 def tell(job: Job, plan: list[Block]) -> None:

@@ -9,13 +9,14 @@ from math import prod
 import numpy.typing as npt
 
 from unet_core.config import Resources
+from unet_core.config.work_net import FIXED_PX
 from unet_core.geometry import Block, Box, fine
 from unet_core.io.ledger import Build
 from unet_core.net import tile_choice
 from unet_core.net.engine import engine_of, forget
 from unet_core.net.memory import keep_freed_memory
 from unet_core.net.predict import TileTooLarge
-from unet_core.net.tile_choice import FIXED_PX, affordable, candidates, guess
+from unet_core.net.tile_choice import affordable, candidates, guess
 from unet_core.run.crew import Crew, Done
 from unet_core.run.inference import Job
 from unet_core.run.inference_plan import (
