@@ -18,10 +18,11 @@ from unet_core.config import InferConfig, UNetConfig
 from unet_core.config.shape import KEPT, least_multiply_adds, multiply_adds, part_mb, pass_mb
 from unet_core.geometry import Box, Zyx, coarse
 from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.device import precision_for
 from unet_core.net.engine import Engine
 from unet_core.net.memory import keep_freed_memory
 from unet_core.net.parts import Part, parts_of
-from unet_core.net.predict import Predictor, precision_of
+from unet_core.net.predict import Predictor
 from unet_core.net.unet import UNet, initialise
 
 PAPER = UNetConfig()
@@ -146,7 +147,7 @@ def forward_of(model: UNetConfig) -> Iterator[Row]:
     read = tile_of(model, TILE)
     work = 2 * multiply_adds(model, read[1:])
     peak_work = 2 * 9 * 256 * 256 * PEAK_OUT**2
-    precision = precision_of(InferConfig(), 0)
+    precision = precision_for("auto", 0)
     ways = {
         "ours": Elsewhere(our_pass, model, read, "auto"),
         "plain": Elsewhere(plain_pass, model, read),
@@ -233,7 +234,7 @@ def memory() -> Iterator[Row]:
         (UNetConfig(dimensions=3, width=16, depth=3), 96),
         (UNetConfig(dimensions=3, width=32, depth=2), 64),
     ]
-    precisions = list(dict.fromkeys((precision_of(InferConfig(), 0), "float32")))
+    precisions = list(dict.fromkeys((precision_for("auto", 0), "float32")))
     for (model, tile_px), precision in itertools.product(cases, precisions):
         read = tile_of(model, tile_px)
         width = 2 if precision == "bfloat16" else 4
