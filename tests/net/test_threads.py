@@ -6,6 +6,19 @@ import sys
 
 import pytest
 
+
+def printed(script: str) -> int:
+    """The number that a process of its own prints, which OpenMP was told to have four threads."""
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "4"},
+    )
+    return int(run.stdout)
+
+
 THREADS = """
 import os, threading
 import numpy as np
@@ -28,14 +41,7 @@ print(len(os.listdir("/proc/self/task")) - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_pass_has_one_thread_also_in_a_thread_of_its_own() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", THREADS],
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "4"},
-    )
-    assert int(run.stdout) <= 1
+    assert printed(THREADS) <= 1
 
 
 PASSES = """
@@ -73,11 +79,4 @@ print(most - before - 1)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_passes_at_a_time_have_a_thread_each_whatever_openmp_was_told() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", PASSES],
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "4"},
-    )
-    assert int(run.stdout) <= 2
+    assert printed(PASSES) <= 2

@@ -103,6 +103,11 @@ def folder_of(scene: Scene) -> Path:
     return listed(scene.out).parent
 
 
+def lines_of(ledger: Path) -> int:
+    """Lines of a ledger, its first one too; 0 where there is none yet."""
+    return len(ledger.read_text().splitlines()) if ledger.exists() else 0
+
+
 def test_slabs_in_any_order_are_the_bytes_of_one_job(scene: Scene) -> None:
     make(scene, "prepare")
     assert json.loads(listed(scene.out).read_text()) == {"slabs": SLABS}
@@ -142,10 +147,10 @@ def test_killed_slabs_lose_nothing(scene: Scene) -> None:
     make(scene, "prepare")
     ledger = folder_of(scene) / f"{SLABS[2]}.ledger.jsonl"
     with start(scene, "--slab", SLABS[2]) as job:
-        until(lambda: ledger.exists() and len(ledger.read_text().splitlines()) > 4, job)
+        until(lambda: lines_of(ledger) > 4, job)
         os.killpg(job.process.pid, signal.SIGKILL)
         job.wait()
-    kept = len(ledger.read_text().splitlines()) - 1
+    kept = lines_of(ledger) - 1
     with ExitStack() as running:
         jobs = [
             running.enter_context(start(beside(scene, n), "--slab", n, out=scene.out))
@@ -162,7 +167,7 @@ def test_the_whole_waits_for_slabs_at_work(scene: Scene) -> None:
     make(scene, "prepare")
     ledger = folder_of(scene) / f"{SLABS[0]}.ledger.jsonl"
     with start(scene, "--slab", SLABS[0]) as slab:
-        until(lambda: ledger.exists() and len(ledger.read_text().splitlines()) > 2, slab)
+        until(lambda: lines_of(ledger) > 2, slab)
         os.killpg(slab.process.pid, signal.SIGSTOP)
         with start(beside(scene, "whole"), "--publish", out=scene.out) as whole:
             until(lambda: "waiting: 0-0-0 is written by" in whole.text(), whole)

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tifffile
 
 from tests.workflow.conftest import REPOSITORY
 from unet_core.config.workflow import load_workflow
 from unet_core.net.checkpoint import read_state
+from unet_core.ops.phantom import make_phantom
 
 CONFIG: dict[str, Any] = {
     "volumes": "sheet.tsv",
@@ -116,6 +118,10 @@ class Project:
 
 
 def write_inputs(folder: Path) -> None:
+    """A phantom with its truth, and all that a workflow on it needs."""
+    raw, truth = make_phantom((8, 160, 160), 0)
+    for name, image in (("raw", raw), ("truth", truth.astype("uint16"))):
+        tifffile.imwrite(folder / f"{name}.tif", image, photometric="minisblack", tile=(32, 32))
     header = "name\traw\ttruth\tfold\tvoxel_size_nm\tsections\n"
     row = f"v\t{folder}/raw.tif\t{folder}/truth.tif\ttrain\t50,4,4\t\n"
     (folder / "sheet.tsv").write_text(header + row)

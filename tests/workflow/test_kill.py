@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import tifffile
 
 from tests.workflow.conftest import REPOSITORY, environment
 from tests.workflow.kills import (
@@ -27,7 +26,6 @@ from tests.workflow.kills import (
     whole,
     write_inputs,
 )
-from unet_core.ops.phantom import make_phantom
 
 pytestmark = pytest.mark.slow
 
@@ -35,9 +33,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("kill")
-    raw, truth = make_phantom((8, 160, 160), 0)
-    for name, image in (("raw", raw), ("truth", truth.astype("uint16"))):
-        tifffile.imwrite(folder / f"{name}.tif", image, photometric="minisblack", tile=(32, 32))
     write_inputs(folder)
     return undisturbed(folder)
 

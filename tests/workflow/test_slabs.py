@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tifffile
 
 from tests.workflow.conftest import REPOSITORY, environment
 from tests.workflow.kills import signalled, write_inputs
 from unet_core.config.extent import Extent
 from unet_core.config.spread import Way, Ways
 from unet_core.config.workflow import load_workflow
-from unet_core.ops.phantom import make_phantom
 
 pytestmark = pytest.mark.slow
 
@@ -71,9 +69,6 @@ def remove(folder: Path) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A volume inferred by one job."""
     folder = tmp_path_factory.mktemp("slabs")
-    raw, truth = make_phantom((8, 160, 160), 0)
-    for name, image in (("raw", raw), ("truth", truth.astype("uint16"))):
-        tifffile.imwrite(folder / f"{name}.tif", image, photometric="minisblack", tile=(32, 32))
     write_inputs(folder)
     (folder / "mini.yaml").write_text(
         json.dumps({"model": {"width": 4, "depth": 2}, "train": {"steps": 4}})
