@@ -1,0 +1,23 @@
+"""From settings to a graph: the one builder of all networks."""
+
+from functools import lru_cache
+
+from unet_core.config.networks.graph import Graph
+from unet_core.config.networks.settings import NetworkConfig
+from unet_core.config.networks.unet import unet
+from unet_core.errors import ConfigError
+
+
+@lru_cache(maxsize=256)
+def graph_of(config: NetworkConfig) -> Graph:
+    """The network that the settings describe.
+
+    Raises
+    ------
+    ConfigError
+        If settings contradict each other.
+    """
+    match config.architecture:
+        case "unet":
+            return unet(config)
+    raise ConfigError(f"model.architecture {config.architecture} cannot be built")

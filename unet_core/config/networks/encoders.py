@@ -1,0 +1,9 @@
+"""Backbones that stand in for the contracting path."""
+
+from unet_core.config.networks.graph import Sketch
+from unet_core.config.networks.settings import NetworkConfig
+
+
+def taps_of(sketch: Sketch, config: NetworkConfig, x: str) -> tuple[str, list[str]]:
+    """The deepest map of a backbone, and its skips, the finest first."""
+    raise NotImplementedError(config.encoder)

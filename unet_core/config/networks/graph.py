@@ -1,0 +1,166 @@
+"""A network as a graph: layers by name, each with the names of what it reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from unet_core.config.networks.layers import (
+    Activation,
+    Axes,
+    Convolution,
+    Layer,
+    Normalisation,
+)
+from unet_core.errors import ConfigError
+
+INPUT = "input"
+"""Name of what the network is shown."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer of a network."""
+
+    name: str
+    """Unique; of layers with weights also their name in a checkpoint, parts divided by dots."""
+
+    layer: Layer
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Layers in an order in which they can be computed."""
+
+    dimensions: int
+    inputs: int
+    """Channels that the network is shown."""
+
+    nodes: tuple[Node, ...]
+    output: str
+    """Name of the logits."""
+
+    auxiliary: tuple[tuple[str, float], ...] = ()
+    """Further logits that training looks at, and the weight of the loss of each."""
+
+    main_weight: float = 1.0
+    """Weight of the loss of `output` beside those of `auxiliary`."""
+
+    @cached_property
+    def channels(self) -> Mapping[str, int]:
+        """Channels of every map, by name."""
+        known = {INPUT: self.inputs}
+        for node in self.nodes:
+            known[node.name] = node.layer.channels([known[name] for name in node.inputs])
+        return known
+
+    @cached_property
+    def last_use(self) -> Mapping[str, str]:
+        """Of every map the name of the last node that reads it."""
+        return {name: node.name for node in self.nodes for name in node.inputs}
+
+    def without_auxiliary(self) -> "Graph":
+        """What the main logits need, and nothing else."""
+        kept: list[Node] = []
+        needed = {self.output}
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                needed.update(node.inputs)
+                kept.append(node)
+        return Graph(self.dimensions, self.inputs, tuple(reversed(kept)), self.output)
+
+
+@dataclass
+class Sketch:
+    """A graph being drawn: every call adds one layer and returns its name."""
+
+    dimensions: int
+    inputs: int
+    nodes: list[Node] = field(default_factory=list)
+    _channels: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._channels[INPUT] = self.inputs
+
+    def add(self, name: str, layer: Layer, *inputs: str) -> str:
+        """Add a layer that reads `inputs`; its name, for those that read it."""
+        if name in self._channels:
+            raise ConfigError(f"two layers of a network are named {name}")
+        self._channels[name] = layer.channels([self._channels[i] for i in inputs])
+        self.nodes.append(Node(name, layer, inputs))
+        return name
+
+    def width(self, name: str) -> int:
+        """Channels of a map."""
+        return self._channels[name]
+
+    def axes(self, value: int | Sequence[int]) -> Axes:
+        """One number per spatial axis."""
+        return (value,) * self.dimensions if isinstance(value, int) else tuple(value)
+
+    def convolution(
+        self,
+        name: str,
+        x: str,
+        outputs: int,
+        *,
+        kernel: int | Sequence[int] = 3,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | None = None,
+        after: int | Sequence[int] | None = None,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        standardised: bool = False,
+    ) -> str:
+        """Add a convolution.
+
+        `padding`: zeros in front of each axis, and behind it unless `after` says otherwise; None:
+        as many as keep the size at stride 1.
+        """
+        taps = self.axes(kernel)
+        same = tuple(dilation * (k - 1) // 2 for k in taps)
+        before = same if padding is None else self.axes(padding)
+        layer = Convolution(
+            taps,
+            self.axes(stride),
+            before,
+            before if after is None else self.axes(after),
+            dilation,
+            inputs=self.width(x),
+            outputs=outputs,
+            groups=groups,
+            bias=bias,
+            standardised=standardised,
+        )
+        return self.add(name, layer, x)
+
+    def normalisation(self, name: str, x: str, *, kind: str = "batch", eps: float = 1e-5) -> str:
+        """Add a normalisation of kind batch, instance or group (8 channels each)."""
+        width = self.width(x)
+        groups = width // CHANNELS_PER_GROUP if kind == "group" else 1
+        return self.add(name, Normalisation(kind, self.dimensions, width, groups, eps), x)  # type: ignore[arg-type]
+
+    def activation(self, name: str, x: str, kind: str = "relu", *, slope: float = 0.1) -> str:
+        """Add an activation."""
+        return self.add(name, Activation(kind, slope, self.width(x)), x)  # type: ignore[arg-type]
+
+    def graph(
+        self,
+        output: str,
+        auxiliary: Sequence[tuple[str, float]] = (),
+        main_weight: float = 1.0,
+    ) -> Graph:
+        """What was drawn."""
+        return Graph(
+            self.dimensions,
+            self.inputs,
+            tuple(self.nodes),
+            output,
+            tuple(auxiliary),
+            main_weight,
+        )
+
+
+CHANNELS_PER_GROUP = 8
+"""Of a group normalisation."""
