@@ -8,7 +8,7 @@ from unet_core.config.data import (
     WeightsConfig,
 )
 from unet_core.config.load import canonical, load
-from unet_core.config.model import InferConfig, TrainConfig, UNetConfig
+from unet_core.config.model import InferConfig, UNetConfig
 from unet_core.config.resources import Resources
 from unet_core.config.result import (
     CalibrateConfig,
@@ -17,6 +17,7 @@ from unet_core.config.result import (
     ScoreConfig,
     StitchConfig,
 )
+from unet_core.config.training import TrainConfig
 
 __all__ = [
     "AugmentConfig",

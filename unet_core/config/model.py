@@ -1,4 +1,4 @@
-"""Settings of the network, of its training and of inference."""
+"""Settings of the network and of inference."""
 
 from collections.abc import Iterator, Sequence
 from itertools import count, pairwise
@@ -166,64 +166,6 @@ class UNetConfig:
         """The voxels (z, y, x) closest to `patch` that the network accepts."""
         z, y, x = (self.nearest_input_size(size) for size in patch)
         return (self.sections if self.dimensions == 2 else z, y, x)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainConfig:
-    """The recipe; the defaults are those of Ronneberger et al. 2015 where it states them."""
-
-    seed: int = 0
-    """Of initial weights, order of patches and dropout."""
-
-    steps: int = 30000
-    """Optimiser steps."""
-
-    batch: int = 1
-    """Patches per step."""
-
-    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
-    """How gradients become steps."""
-
-    learning_rate: float = 1e-3
-    """At the start (after warm-up)."""
-
-    momentum: float = 0.99
-    """Of sgd."""
-
-    weight_decay: float = 0.0
-    """L2 (sgd, adam) or decoupled (adamw)."""
-
-    schedule: Literal["constant", "cosine", "poly"] = "constant"
-    """Of the learning rate over all steps, to 0; poly: (1 - step/steps)^0.9."""
-
-    warmup_steps: int = 0
-    """Steps over which the learning rate rises from 0."""
-
-    class_weights: Literal["inverse_frequency", "uniform"] | tuple[float, ...] = "inverse_frequency"
-    """w_c of the loss: N / (K N_c) over the whole training bank, 1 for all, or one per class."""
-
-    clip_norm: float | None = None
-    """Largest norm of the gradient; null: not clipped."""
-
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the convolutions; auto: bfloat16 where the device computes it natively."""
-
-    validate_every: int = 500
-    """Steps between validations; after each, the state is saved, and the best is kept."""
-
-    def __post_init__(self) -> None:
-        for key in ("steps", "batch", "validate_every"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"train.{key} must be >= 1, got {getattr(self, key)}")
-        for key in ("learning_rate", "momentum", "weight_decay", "warmup_steps"):
-            if getattr(self, key) < 0:
-                raise ConfigError(f"train.{key} must be >= 0, got {getattr(self, key)}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ConfigError(f"train.clip_norm must be > 0 or null, got {self.clip_norm}")
-        if not isinstance(self.class_weights, str) and min(self.class_weights, default=-1) < 0:
-            raise ConfigError(
-                f"train.class_weights must be >= 0 and one per class, got {self.class_weights}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -11,8 +11,9 @@ import yaml
 
 from unet_core.config.data import AugmentConfig
 from unet_core.config.load import load
-from unet_core.config.model import InferConfig, TrainConfig, UNetConfig
+from unet_core.config.model import InferConfig, UNetConfig
 from unet_core.config.result import ObjectsConfig
+from unet_core.config.training import TrainConfig
 from unet_core.errors import ConfigError
 
 MODEL_SECTIONS: dict[str, Any] = {"model": UNetConfig, "train": TrainConfig}
