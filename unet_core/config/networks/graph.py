@@ -135,11 +135,14 @@ class Sketch:
         )
         return self.add(name, layer, x)
 
-    def normalisation(self, name: str, x: str, *, kind: str = "batch", eps: float = 1e-5) -> str:
+    def normalisation(
+        self, name: str, x: str, *, kind: str = "batch", eps: float = 1e-5, momentum: float = 0.1
+    ) -> str:
         """Add a normalisation of kind batch, instance or group (8 channels each)."""
         width = self.width(x)
         groups = width // CHANNELS_PER_GROUP if kind == "group" else 1
-        return self.add(name, Normalisation(kind, self.dimensions, width, groups, eps), x)  # type: ignore[arg-type]
+        layer = Normalisation(kind, self.dimensions, width, groups, eps, momentum)  # type: ignore[arg-type]
+        return self.add(name, layer, x)
 
     def activation(self, name: str, x: str, kind: str = "relu", *, slope: float = 0.1) -> str:
         """Add an activation."""

@@ -5,9 +5,11 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from unet_core.config.base import STRICT
+from unet_core.config.networks.former import Former
 from unet_core.errors import ConfigError
 
 Norm = Literal["none", "batch", "instance", "group"]
+Order = Literal["conv_norm_act", "conv_act_norm", "norm_conv_act"]
 
 ENCODERS = (
     *(f"resnet{n}" for n in (18, 34, 50, 101, 152)),
@@ -23,7 +25,7 @@ ENCODERS = (
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class NetworkConfig:
+class NetworkConfig(Former):
     """The architecture; the defaults are the network of Ronneberger et al. 2015.
 
     Lists of numbers per level begin with the finest.
@@ -89,8 +91,14 @@ class NetworkConfig:
     norm_eps: float = 1e-5
     """Added to variances."""
 
-    order: Literal["conv_norm_act", "conv_act_norm", "norm_conv_act"] = "conv_norm_act"
+    norm_momentum: float = 0.1
+    """batch: weight of the newest batch in the mean and variance that are kept."""
+
+    order: Order = "conv_norm_act"
     """In which order a convolution, its normalisation and its activation come."""
+
+    decoder_order: Order | None = None
+    """The same on the expanding path; null: as order."""
 
     conv_bias: bool | None = None
     """Convolutions add a bias; null: where no normalisation would remove it."""
@@ -141,8 +149,12 @@ class NetworkConfig:
     """Order of the channels where skip and up-sampled map are put side by side."""
 
     skip: Literal["before_pooling", "after_pooling"] = "before_pooling"
-    """Which map of a level is the skip. after_pooling: the last result has half the voxels per
-    axis of the input, the deepest block follows the last pooling."""
+    """Which map of a level is the skip. after_pooling: every level is pooled, the block after the
+    last pooling is the deepest of the expanding path (and the last of decoder_widths), and logits
+    have half the voxels per axis of the input."""
+
+    full_size: bool = True
+    """after_pooling: logits are repeated, to as many as the input has."""
 
     fit: Literal["crop", "pad"] = "crop"
     """Where sizes differ: the skip is cropped, or the up-sampled map is padded with zeros."""
@@ -155,6 +167,9 @@ class NetworkConfig:
 
     dropout_place: Literal["after", "between"] = "after"
     """After the block, for all that read it, or between its first two convolutions."""
+
+    decoder_dropout: bool = False
+    """between: in the blocks of the expanding path on these levels, too."""
 
     dropout_channels: bool = False
     """Whole channels are dropped."""

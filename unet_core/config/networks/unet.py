@@ -17,6 +17,7 @@ from unet_core.config.networks.layers import (
     Transposed,
 )
 from unet_core.config.networks.settings import NetworkConfig
+from unet_core.errors import ConfigError
 
 
 def unet(config: NetworkConfig) -> Graph:
@@ -30,26 +31,40 @@ def unet(config: NetworkConfig) -> Graph:
     x, skips = (
         contracted(sketch, config, x) if config.encoder == "plain" else taps_of(sketch, config, x)
     )
-    heads = expanded(sketch, config, x, skips)
-    return head(sketch, config, heads)
+    if config.skip == "after_pooling":
+        x = deepest(sketch, config, x, level=len(skips))
+    maps = expanded(sketch, config, x, skips)
+    return head(sketch, config, maps)
 
 
 def contracted(sketch: Sketch, config: NetworkConfig, x: str) -> tuple[str, list[str]]:
     """The plain contracting path: its last map, and the skips, the finest first."""
     skips: list[str] = []
+    after = config.skip == "after_pooling"
     widths = config.level_widths
-    for level, width in enumerate(widths[:-1]):
+    for level, width in enumerate(widths if after else widths[:-1]):
         x = block(sketch, config, x, name=f"encoder.{level}", outputs=width, level=level)
         x = _dropped(sketch, config, x, level)
         before = x
         if config.down == "pooling":
             x = _pooled(sketch, config, x, level)
-        skips.append(before if config.skip == "before_pooling" else x)
-    if config.skip == "after_pooling":
-        skips.pop()
-    deepest = len(widths) - 1
-    x = block(sketch, config, x, name="bottom", outputs=widths[-1], level=deepest)
-    return _dropped(sketch, config, x, deepest), skips
+        skips.append(x if after else before)
+    if after:
+        return skips.pop(), skips
+    last = len(widths) - 1
+    x = block(sketch, config, x, name="bottom", outputs=widths[-1], level=last)
+    return _dropped(sketch, config, x, last), skips
+
+
+def deepest(sketch: Sketch, config: NetworkConfig, x: str, *, level: int) -> str:
+    """The block that follows the last pooling, where skips are taken after pooling."""
+    widths = config.decoder_widths or config.level_widths
+    if len(widths) != level + 1:
+        raise ConfigError(
+            f"model.decoder_widths needs {level + 1} numbers with model.skip after_pooling, one "
+            f"per level from the finest, got {list(widths)}"
+        )
+    return block(sketch, config, x, name="bottom", outputs=widths[-1], level=level, rising=True)
 
 
 def _pooled(sketch: Sketch, config: NetworkConfig, x: str, level: int) -> str:
@@ -84,13 +99,14 @@ def block(
         middle = sketch.width(x) // 2
     elif not rising and config.middle == "half_outputs":
         middle = outputs // 2
+    order = (rising and config.decoder_order) or config.order
     number = 0
     for i in range(count):
         width = outputs if i == count - 1 else middle
         strided = not rising and config.down == "convolution" and i == 0 and level
         stride = config.steps(level - 1) if strided else 1
         # In the order of the settings, numbered one after the other.
-        for part in config.order.split("_"):
+        for part in order.split("_"):
             if part == "norm" and norm == "none":
                 continue
             at = f"{name}.{number}"
@@ -98,16 +114,25 @@ def block(
             if part == "conv":
                 x = _convolved(sketch, config, x, at, width, level, stride, norm)
             elif part == "norm":
-                x = sketch.normalisation(at, x, kind=norm, eps=config.norm_eps)
+                x = normalised(sketch, config, x, at, norm)
             else:
                 x = sketch.activation(at, x, config.activation, slope=config.slope)
-        if i == 0 and not rising and _between(config, level):
+        if i == 0 and _between(config, level, rising):
             layer = Dropout(config.dropout, config.dimensions, config.dropout_channels)
             x = sketch.add(f"{name}.dropout", layer, x)
     return x
 
 
-def _between(config: NetworkConfig, level: int) -> bool:
+def normalised(sketch: Sketch, config: NetworkConfig, x: str, name: str, kind: str) -> str:
+    """A normalisation with the settings' epsilon and momentum."""
+    return sketch.normalisation(
+        name, x, kind=kind, eps=config.norm_eps, momentum=config.norm_momentum
+    )
+
+
+def _between(config: NetworkConfig, level: int, rising: bool) -> bool:
+    if rising and not config.decoder_dropout:
+        return False
     levels = config.dropout_levels
     inside = level == len(config.level_widths) - 1 if levels is None else level in levels
     return bool(config.dropout and config.dropout_place == "between" and inside)
@@ -139,7 +164,9 @@ def _convolved(
 
 def expanded(sketch: Sketch, config: NetworkConfig, x: str, skips: Sequence[str]) -> list[str]:
     """The expanding path: the maps of its levels, the finest first."""
-    widths = config.decoder_widths or config.level_widths[: len(skips)]
+    widths = config.decoder_widths or config.level_widths
+    if config.skip == "after_pooling" or not config.decoder_widths:
+        widths = widths[: len(skips)]
     maps: list[str] = []
     for j, level in enumerate(reversed(range(len(widths)))):
         skip = skips[level] if level < len(skips) else None
@@ -183,8 +210,7 @@ def raised(
         if not first and kernel != 0:
             x = _beside(sketch, config, x, f"{name}.convolution", outputs)
     if config.up_norm != "none":
-        x = sketch.normalisation(f"{name}_norm",
-                                 x, kind=config.up_norm, eps=config.norm_eps)  # fmt: skip
+        x = normalised(sketch, config, x, f"{name}_norm", config.up_norm)
     if config.up_activation:
         x = sketch.activation(f"{name}_activation", x, config.activation, slope=config.slope)
     return x
