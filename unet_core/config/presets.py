@@ -10,13 +10,20 @@ from typing import Any
 import yaml
 
 from unet_core.config.data import AugmentConfig
+from unet_core.config.inference import InferConfig
 from unet_core.config.load import load
-from unet_core.config.model import InferConfig, UNetConfig
+from unet_core.config.networks.settings import ENCODERS, NetworkConfig
 from unet_core.config.result import ObjectsConfig
 from unet_core.config.training import TrainConfig
 from unet_core.errors import ConfigError
 
-MODEL_SECTIONS: dict[str, Any] = {"model": UNetConfig, "train": TrainConfig}
+PRESETS = Path(__file__).parents[2] / "config" / "models"
+"""Folder of the presets of this repository."""
+
+FAMILY = "ENCODER"
+"""In the name of a preset and in its ``model.encoder`` stands for every backbone."""
+
+MODEL_SECTIONS: dict[str, Any] = {"model": NetworkConfig, "train": TrainConfig}
 """Sections of a preset; in config.yaml they override every preset."""
 
 
@@ -24,7 +31,7 @@ MODEL_SECTIONS: dict[str, Any] = {"model": UNetConfig, "train": TrainConfig}
 class Model:
     """A preset of config/models, with what config.yaml overrides."""
 
-    model: UNetConfig
+    model: NetworkConfig
     train: TrainConfig
 
 
@@ -87,7 +94,7 @@ def read_ensembles(
 def _preset(name: str, presets: Path) -> Path:
     """A name is one of `presets`; anything that ends with .yaml is a path."""
     path = Path(name) if name.endswith(".yaml") else presets / f"{name}.yaml"
-    if not path.is_file():
+    if not file_of(path)[0].is_file():
         known = sorted(p.stem for p in presets.glob("*.yaml"))
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
@@ -111,14 +118,7 @@ def read_model(path: Path, config: Mapping[str, Any]) -> Model:
     ConfigError
         If it cannot be read, or holds what is no setting.
     """
-    try:
-        preset = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); give a preset") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    if not isinstance(preset, Mapping) or set(preset) - set(MODEL_SECTIONS):
-        raise ConfigError(f"{path}: a preset has the sections model and train only, got {preset!r}")
+    preset = _sections(path)
     try:
         built = {
             name: load(
@@ -129,6 +129,47 @@ def read_model(path: Path, config: Mapping[str, Any]) -> Model:
     except ConfigError as error:
         raise ConfigError(f"{error} (model {path.stem}: {path} and config.yaml)") from None
     return Model(**built)
+
+
+def read_network(path: Path) -> NetworkConfig:
+    """The network of a preset.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or holds what is no setting.
+    """
+    return load(NetworkConfig, section_of(_sections(path), "model"), section="model")
+
+
+def file_of(path: Path) -> tuple[Path, str | None]:
+    """The file of a preset, and the backbone that stands for ENCODER in it.
+
+    ``NAME_ENCODER.yaml`` serves all ``NAME_<backbone>.yaml`` that are no files themselves.
+    """
+    if not path.is_file():
+        for family in sorted(path.parent.glob(f"*_{FAMILY}.yaml")):
+            encoder = path.stem.removeprefix(family.stem.removesuffix(FAMILY))
+            if encoder in ENCODERS and encoder != path.stem:
+                return family, encoder
+    return path, None
+
+
+def _sections(path: Path) -> Mapping[str, Any]:
+    """What stands in a preset."""
+    file, encoder = file_of(path)
+    try:
+        preset = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); give a preset") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(preset, Mapping) or set(preset) - set(MODEL_SECTIONS):
+        raise ConfigError(f"{path}: a preset has the sections model and train only, got {preset!r}")
+    network = section_of(preset, "model")
+    if network.get("encoder") == FAMILY and encoder is not None:
+        preset = {**preset, "model": {**network, "encoder": encoder}}
+    return preset
 
 
 def check_model(
@@ -152,7 +193,7 @@ def check_model(
     _check_classes(name, net, infer, objects)
 
 
-def _check_tile(name: str, net: UNetConfig, infer: InferConfig) -> None:
+def _check_tile(name: str, net: NetworkConfig, infer: InferConfig) -> None:
     tile, stride = infer.tile_px, net.stride_px
     step = lcm(stride, *infer.downsample[3 - net.dimensions :])
     if tile != "auto" and tile % step:
@@ -164,7 +205,7 @@ def _check_tile(name: str, net: UNetConfig, infer: InferConfig) -> None:
         )
 
 
-def _check_classes(name: str, net: UNetConfig, infer: InferConfig, objects: ObjectsConfig) -> None:
+def _check_classes(name: str, net: NetworkConfig, infer: InferConfig, objects: ObjectsConfig) -> None:
     foreground, stored = objects.foreground, infer.stored(net.classes)
     if stored[-1] >= net.classes:
         raise ConfigError(

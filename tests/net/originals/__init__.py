@@ -1,0 +1,1 @@
+"""Networks of others, written plainly: modules named as the keys of their checkpoints."""
