@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     {"errors"},
-    {"config", "geometry", "provenance", "traversal"},
+    {"config", "geometry", "provenance", "traversal", "windows"},
     {"io", "ops", "metrics", "net", "figures"},
     {"run"},
     {"stages", "options"},
