@@ -2,9 +2,12 @@
 
 from functools import lru_cache
 
+from unet_core.config.networks.fcn import fcn8s
 from unet_core.config.networks.graph import Graph
+from unet_core.config.networks.nested import unetpp
 from unet_core.config.networks.settings import NetworkConfig
 from unet_core.config.networks.unet import unet
+from unet_core.config.networks.vnet import vnet
 from unet_core.errors import ConfigError
 
 
@@ -20,4 +23,10 @@ def graph_of(config: NetworkConfig) -> Graph:
     match config.architecture:
         case "unet":
             return unet(config)
+        case "fcn8s":
+            return fcn8s(config)
+        case "vnet":
+            return vnet(config)
+        case "unetpp":
+            return unetpp(config)
     raise ConfigError(f"model.architecture {config.architecture} cannot be built")

@@ -9,7 +9,7 @@ from unet_core.config.networks.former import Former
 from unet_core.errors import ConfigError
 
 Norm = Literal["none", "batch", "instance", "group"]
-Order = Literal["conv_norm_act", "conv_act_norm", "norm_conv_act"]
+Order = Literal["conv_norm_act", "conv_act_norm", "norm_conv_act", "conv_act"]
 
 ENCODERS = (
     *(f"resnet{n}" for n in (18, 34, 50, 101, 152)),
@@ -70,6 +70,12 @@ class NetworkConfig(Former):
     """Pooling steps, or those along z, y and x: an axis with fewer is pooled on the deepest levels
     only, and on the levels above it kernels have one voxel along it."""
 
+    strides: tuple[tuple[int, ...], ...] | None = None
+    """Voxels per axis that become one below each level; null: 2, where depth says so."""
+
+    kernels: tuple[tuple[int, ...], ...] | None = None
+    """Voxels per axis of the kernels of each level, the deepest last; null: as kernel and depth."""
+
     convolutions: int = 2
     """Convolutions per block."""
 
@@ -83,7 +89,13 @@ class NetworkConfig(Former):
     """valid: output smaller than input by twice the halo, exact tiling. same: zero-padded."""
 
     norm: Norm = "none"
-    """Normalisation with each convolution (group: 8 channels per group)."""
+    """Normalisation with each convolution."""
+
+    groups: int | None = None
+    """group: how many (1 where there are fewer channels); null: 8 channels in each."""
+
+    norm_affine: bool = True
+    """A scale and a shift per channel are learnt."""
 
     decoder_norm: Norm | None = None
     """The same on the expanding path; null: as norm."""
@@ -95,7 +107,8 @@ class NetworkConfig(Former):
     """batch: weight of the newest batch in the mean and variance that are kept."""
 
     order: Order = "conv_norm_act"
-    """In which order a convolution, its normalisation and its activation come."""
+    """In which order a convolution, its normalisation and its activation come. conv_act: one
+    normalisation, after the block."""
 
     decoder_order: Order | None = None
     """The same on the expanding path; null: as order."""
@@ -139,14 +152,15 @@ class NetworkConfig(Former):
     up_norm: Norm = "none"
     """Normalisation after it."""
 
-    up_activation: bool = False
-    """Activation after it."""
+    up_activation: bool | Literal["relu"] = False
+    """Activation after it; relu: this one, whatever the others are."""
 
     align_corners: bool = False
     """bilinear: corners stay corners. Then results depend on the size of the tile."""
 
-    join: Literal["skip_up", "up_skip"] = "skip_up"
-    """Order of the channels where skip and up-sampled map are put side by side."""
+    join: Literal["skip_up", "up_skip", "up_newest"] = "skip_up"
+    """Order of the channels where skip and up-sampled map are put side by side. up_newest: the
+    up-sampled map, then the skips of a nested network from the last to the first."""
 
     skip: Literal["before_pooling", "after_pooling"] = "before_pooling"
     """Which map of a level is the skip. after_pooling: every level is pooled, the block after the
@@ -184,9 +198,13 @@ class NetworkConfig(Former):
     auxiliary: float = 0.0
     """Weight of the loss of a further fcn head one level below the finest; 0: there is none."""
 
-    supervision: Literal["none", "levels", "mean"] = "none"
+    supervision: Literal["none", "levels", "mean", "nodes"] = "none"
     """levels: a head on every level of the expanding path, its loss weighted by half the one's
-    above, the deepest not at all. mean: the result is the mean of all heads (unetpp)."""
+    above, the deepest not at all. unetpp: a head on every map of the finest level; mean: the
+    result is their mean. nodes: each is learnt by itself, the last is the result."""
+
+    at_once: bool = False
+    """fcn8s: what is scored on the finer levels is scaled down, to train all levels at once."""
 
     shift: float = 0.0
     """Added to intensities before the first layer."""
@@ -210,9 +228,10 @@ class NetworkConfig(Former):
             raise ConfigError(f"model.kernel must be odd and >= 1, got {self.kernel}")
         self._check_sections()
         self._check_levels()
-        if "group" in (self.norm, self.decoder_norm) and self.width % 8:
+        if "group" in (self.norm, self.decoder_norm) and not self.groups and self.width % 8:
             raise ConfigError(
-                f"model.norm group needs model.width as a multiple of 8, got {self.width}"
+                f"model.norm group needs model.width as a multiple of 8, got {self.width}; or set "
+                "model.groups"
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout must be in [0, 1), got {self.dropout}")
@@ -262,6 +281,8 @@ class NetworkConfig(Former):
     @property
     def depths(self) -> tuple[int, ...]:
         """Pooling steps per axis of the network."""
+        if self.strides is not None:
+            return tuple(sum(n > 1 for n in axis) for axis in zip(*self.strides, strict=True))
         if isinstance(self.depth, tuple):
             return self.depth
         return (self.depth,) * self.dimensions
@@ -269,7 +290,7 @@ class NetworkConfig(Former):
     @property
     def levels(self) -> int:
         """Levels above the deepest one."""
-        return max(self.depths)
+        return max(self.depths) if self.strides is None else len(self.strides)
 
     @property
     def level_widths(self) -> tuple[int, ...]:
@@ -278,8 +299,12 @@ class NetworkConfig(Former):
 
     def steps(self, level: int) -> tuple[int, ...]:
         """Voxels per axis that become one between `level` and the one below it."""
+        if self.strides is not None:
+            return self.strides[level]
         return tuple(2 if level >= self.levels - depth else 1 for depth in self.depths)
 
     def taps(self, level: int) -> tuple[int, ...]:
         """Voxels per axis of the kernels of a level."""
+        if self.kernels is not None:
+            return self.kernels[level]
         return tuple(self.kernel if level >= self.levels - d else 1 for d in self.depths)

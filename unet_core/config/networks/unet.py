@@ -120,13 +120,21 @@ def block(
         if i == 0 and _between(config, level, rising):
             layer = Dropout(config.dropout, config.dimensions, config.dropout_channels)
             x = sketch.add(f"{name}.dropout", layer, x)
+    if "norm" not in order and norm != "none":
+        x = normalised(sketch, config, x, f"{name}.{number}", norm)
     return x
 
 
 def normalised(sketch: Sketch, config: NetworkConfig, x: str, name: str, kind: str) -> str:
     """A normalisation with the settings' epsilon and momentum."""
     return sketch.normalisation(
-        name, x, kind=kind, eps=config.norm_eps, momentum=config.norm_momentum
+        name,
+        x,
+        kind=kind,
+        eps=config.norm_eps,
+        momentum=config.norm_momentum,
+        groups=config.groups,
+        affine=config.norm_affine,
     )
 
 
@@ -188,6 +196,8 @@ def joined(
         skips = [sketch.add(f"{name}.skip{i}", Fitted(), skip, up) for i, skip in enumerate(skips)]
     else:
         up = sketch.add(f"{name}.up", Fitted(), up, skips[0])
+    if config.join == "up_newest":
+        skips = skips[::-1]
     order = (*skips, up) if config.join == "skip_up" else (up, *skips)
     return sketch.add(f"{name}.join", Join(), *order)
 
@@ -212,7 +222,8 @@ def raised(
     if config.up_norm != "none":
         x = normalised(sketch, config, x, f"{name}_norm", config.up_norm)
     if config.up_activation:
-        x = sketch.activation(f"{name}_activation", x, config.activation, slope=config.slope)
+        kind = "relu" if config.up_activation == "relu" else config.activation
+        x = sketch.activation(f"{name}_activation", x, kind, slope=config.slope)
     return x
 
 
