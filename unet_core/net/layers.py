@@ -1,6 +1,6 @@
 """The layers of a graph as torch computes them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import singledispatch
 from typing import cast
 
@@ -9,6 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unet_core.config.networks import layers as of
+from unet_core.net.modules import (
+    Change,
+    Combine,
+    Cut,
+    Fit,
+    Interpolate,
+    PaddedMaximum,
+    Place,
+    Repeat,
+    Resize,
+)
 
 
 class _Own:
@@ -32,9 +43,13 @@ class _Own:
 class Conv2d(_Own, nn.Conv2d):
     """A 2-D convolution."""
 
+    def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """The input with the zeros that the kernel cannot add, and those that it can."""
+        return (functional.pad(x, self.zeros) if self.zeros else x), _numbers(self.padding)
+
     def forward(self, input: Tensor) -> Tensor:
         """What `nn.Conv2d` gives of the padded input."""
-        padded = functional.pad(input, self.zeros) if self.zeros else input
+        padded, _ = self.padded(input)
         return self._conv_forward(padded, self.kernels(), self.bias)
 
 
@@ -46,127 +61,25 @@ class Conv3d(_Own, nn.Conv3d):
     before the convolution; for 3 or more it pads correctly.
     """
 
+    def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """The input with the zeros that the kernel cannot add, and those that it can."""
+        z, *plane = _numbers(self.padding)
+        if self.zeros:
+            x = functional.pad(x, self.zeros)
+        if not z or x.shape[2] > 2:
+            return x, (z, *plane)
+        return functional.pad(x, (0, 0, 0, 0, z, z)), (0, *plane)
+
     def forward(self, input: Tensor) -> Tensor:
         """What `nn.Conv3d` gives of the padded input."""
-        padded = functional.pad(input, self.zeros) if self.zeros else input
-        z, y, x = cast(tuple[int, int, int], self.padding)
-        if not z or input.shape[2] > 2:
-            return self._conv_forward(padded, self.kernels(), self.bias)
-        padded = functional.pad(padded, (0, 0, 0, 0, z, z))
+        padded, beyond = self.padded(input)
         return functional.conv3d(
-            padded, self.kernels(), self.bias, self.stride, (0, y, x), self.dilation, self.groups
+            padded, self.kernels(), self.bias, self.stride, beyond, self.dilation, self.groups
         )
 
 
-class Fit(nn.Module):
-    """The first map, cut or zero-padded around its centre to the size of the second."""
-
-    def forward(self, x: Tensor, like: Tensor) -> Tensor:
-        """The middle of `x`, or `x` in the middle of zeros; a view where voxels are cut."""
-        surplus = [a - b for a, b in zip(x.shape[2:], like.shape[2:], strict=True)]
-        zeros: list[int] = []
-        for axis, n in enumerate(surplus, start=2):
-            if n > 0:
-                x = x.narrow(axis, n // 2, x.shape[axis] - n)
-            zeros = [max(0, -n) // 2, max(0, -n) - max(0, -n) // 2, *zeros]
-        return functional.pad(x, zeros) if any(zeros) else x
-
-
-class Cut(nn.Module):
-    """Voxels taken off each axis, or zeros added where negative."""
-
-    def __init__(self, layer: of.Cut) -> None:
-        super().__init__()
-        pairs = reversed(list(zip(layer.before, layer.after, strict=True)))
-        self.zeros = [-n for pair in pairs for n in pair]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The inner part; a view where voxels are taken off alone."""
-        return functional.pad(x, self.zeros)
-
-
-class PaddedMaximum(nn.Module):
-    """The largest value of windows that reach over the edge unevenly."""
-
-    def __init__(self, pool: nn.Module, zeros: Sequence[int]) -> None:
-        super().__init__()
-        self.pool, self.zeros = pool, list(zeros)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maxima; what lies outside counts for nothing."""
-        padded = functional.pad(x, self.zeros, value=-torch.inf)
-        return cast(Tensor, self.pool(padded))
-
-
-class Interpolate(nn.Module):
-    """More voxels by interpolation."""
-
-    def __init__(self, factor: Sequence[int], mode: str, align_corners: bool | None) -> None:
-        super().__init__()
-        self.factor, self.mode, self.corners = tuple(map(float, factor)), mode, align_corners
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features at a smaller voxel size."""
-        mode = LINEAR[x.ndim - 2] if self.mode == "linear" else self.mode
-        return functional.interpolate(
-            x, scale_factor=list(self.factor), mode=mode, align_corners=self.corners
-        )
-
-
-class Resize(nn.Module):
-    """The first map, interpolated linearly to the size of the second."""
-
-    def __init__(self, align_corners: bool) -> None:
-        super().__init__()
-        self.corners = align_corners
-
-    def forward(self, x: Tensor, like: Tensor) -> Tensor:
-        """Features at the voxels of `like`."""
-        mode = LINEAR[x.ndim - 2]
-        return functional.interpolate(x, like.shape[2:], mode=mode, align_corners=self.corners)
-
-
-class Combine(nn.Module):
-    """Several maps side by side, or their sum, mean or product."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-
-    def forward(self, *maps: Tensor) -> Tensor:
-        """One map."""
-        if self.kind == "join":
-            return torch.cat(maps, dim=1)
-        total = maps[0]
-        for one in maps[1:]:
-            total = total * one if self.kind == "product" else total + one
-        return total / len(maps) if self.kind == "mean" else total
-
-
-class Change(nn.Module):
-    """``x * scale + shift``."""
-
-    def __init__(self, layer: of.Affine) -> None:
-        super().__init__()
-        self.scale, self.shift = layer.scaled, layer.shift
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Changed values."""
-        return x * self.scale + self.shift
-
-
-class Repeat(nn.Module):
-    """Channels several times over."""
-
-    def __init__(self, layer: of.Repeated) -> None:
-        super().__init__()
-        self.times, self.whole = layer.times, layer.whole
-
-    def forward(self, x: Tensor) -> Tensor:
-        """More channels."""
-        if self.whole:
-            return torch.cat([x] * self.times, dim=1)
-        return x.repeat_interleave(self.times, dim=1)
+def _numbers(padding: str | tuple[int, ...]) -> tuple[int, ...]:
+    return cast(tuple[int, ...], padding)
 
 
 CONVOLUTION: dict[int, type["Conv2d"] | type["Conv3d"]] = {2: Conv2d, 3: Conv3d}
@@ -177,7 +90,6 @@ ADAPTIVE = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
-LINEAR = {2: "bilinear", 3: "trilinear"}
 
 POINTWISE: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -225,16 +137,21 @@ def _(layer: of.Transposed) -> nn.Module:
         groups=layer.groups,
         bias=layer.bias,
     )
-    return own.requires_grad_(layer.learnt)
+    if not layer.learnt:
+        own.requires_grad_(False)
+        fill_bilinear(own.weight)
+    return own
 
 
 @made.register
 def _(layer: of.Normalisation) -> nn.Module:
     if layer.kind == "group":
-        return nn.GroupNorm(layer.groups, layer.width, eps=layer.eps)
+        return nn.GroupNorm(layer.groups, layer.width, eps=layer.eps, affine=layer.affine)
     if layer.kind == "instance":
-        return INSTANCE_NORM[layer.dimensions](layer.width, eps=layer.eps, affine=True)
-    return BATCH_NORM[layer.dimensions](layer.width, eps=layer.eps, momentum=layer.momentum)
+        return INSTANCE_NORM[layer.dimensions](layer.width, eps=layer.eps, affine=layer.affine)
+    return BATCH_NORM[layer.dimensions](
+        layer.width, eps=layer.eps, momentum=layer.momentum, affine=layer.affine
+    )
 
 
 @made.register
@@ -288,6 +205,11 @@ def _(layer: of.Fitted) -> nn.Module:
 
 
 @made.register
+def _(layer: of.Placed) -> nn.Module:
+    return Place(layer.start)
+
+
+@made.register
 def _(layer: of.Join) -> nn.Module:
     return Combine("join")
 
@@ -315,6 +237,20 @@ def _(layer: of.Affine) -> nn.Module:
 @made.register
 def _(layer: of.Repeated) -> nn.Module:
     return Repeat(layer)
+
+
+def fill_bilinear(kernels: Tensor) -> None:
+    """Kernels (in, out, [z,] y, x) of interpolation between centres, every channel by itself."""
+    taps = torch.ones(())
+    for size in kernels.shape[2:]:
+        factor = (size + 1) // 2
+        centre = factor - 1 if size % 2 else factor - 0.5
+        ramp = 1 - (torch.arange(size) - centre).abs() / factor
+        taps = taps[..., None] * ramp
+    with torch.no_grad():
+        kernels.zero_()
+        for channel in range(min(kernels.shape[:2])):
+            kernels[channel, channel] = taps
 
 
 def _pairs(before: of.Axes, after: of.Axes) -> tuple[int, ...]:

@@ -136,12 +136,36 @@ class Sketch:
         return self.add(name, layer, x)
 
     def normalisation(
-        self, name: str, x: str, *, kind: str = "batch", eps: float = 1e-5, momentum: float = 0.1
+        self,
+        name: str,
+        x: str,
+        *,
+        kind: str = "batch",
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        groups: int | None = None,
+        affine: bool = True,
     ) -> str:
-        """Add a normalisation of kind batch, instance or group (8 channels each)."""
+        """Add a normalisation of kind batch, instance or group.
+
+        `groups`: how many, 1 where there are fewer channels; None: of 8 channels each.
+        """
         width = self.width(x)
-        groups = width // CHANNELS_PER_GROUP if kind == "group" else 1
-        layer = Normalisation(kind, self.dimensions, width, groups, eps, momentum)  # type: ignore[arg-type]
+        if kind != "group":
+            groups = 1
+        elif groups is None:
+            groups = width // CHANNELS_PER_GROUP
+        elif width < groups:
+            groups = 1
+        layer = Normalisation(
+            kind,  # type: ignore[arg-type]
+            self.dimensions,
+            width,
+            groups,
+            eps,
+            momentum,
+            affine,
+        )
         return self.add(name, layer, x)
 
     def activation(self, name: str, x: str, kind: str = "relu", *, slope: float = 0.1) -> str:

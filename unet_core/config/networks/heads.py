@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from unet_core.config.networks.graph import Graph, Sketch
 from unet_core.config.networks.layers import Interpolation
 from unet_core.config.networks.settings import NetworkConfig
+from unet_core.config.networks.supervision import level_heads
 
 
 def head(sketch: Sketch, config: NetworkConfig, maps: Sequence[str]) -> Graph:
@@ -19,6 +20,8 @@ def head(sketch: Sketch, config: NetworkConfig, maps: Sequence[str]) -> Graph:
     if config.skip == "after_pooling" and config.full_size:
         steps = sketch.axes(2)
         output = sketch.add("full_size", Interpolation(steps, "nearest"), output)
+    if config.supervision == "levels":
+        return sketch.graph(output, *level_heads(sketch, config, maps))
     return sketch.graph(output)
 
 

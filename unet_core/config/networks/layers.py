@@ -136,10 +136,12 @@ class Normalisation(Layer):
     eps: float = 1e-5
     momentum: float = 0.1
     """batch: weight of the newest batch in what is kept of mean and variance."""
+    affine: bool = True
+    """A scale and a shift per channel are learnt."""
 
     @property
     def parameters(self) -> int:
-        return 2 * self.width
+        return 2 * self.width if self.affine else 0
 
     @property
     def is_local(self) -> bool:
@@ -173,6 +175,12 @@ class Pooling(_Windowed):
     kind: Literal["max", "mean"] = "max"
     partial: bool = False
     """A last window that reaches beyond the map is taken too."""
+
+    @property
+    def is_disjoint(self) -> bool:
+        """Every voxel is in one window at most, none in a window that reaches over the edge."""
+        plain = not self.partial and not any((*self.before, *self.after)) and self.dilation == 1
+        return plain and self.kernel == self.stride
 
     def size(self, axis: int, sizes: Sequence[int]) -> int:
         if not self.partial:
@@ -276,6 +284,19 @@ class Fitted(Layer):
         # Of an odd number of zeros the greater part is behind, of voxels to cut too.
         first = surplus // 2 if surplus >= 0 else -(-surplus // 2)
         return [(made[0] + first, made[1] + first), (made[0], made[0])]
+
+
+@dataclass(frozen=True)
+class Placed(Layer):
+    """The first input from voxel `start` of each axis on, as many as the second has."""
+
+    start: int
+
+    def size(self, axis: int, sizes: Sequence[int]) -> int:
+        return sizes[1] if sizes[0] >= self.start + sizes[1] else 0
+
+    def seen(self, axis: int, made: Interval, sizes: Sequence[int]) -> list[Interval]:
+        return [(made[0] + self.start, made[1] + self.start), (made[0], made[0])]
 
 
 @dataclass(frozen=True)
