@@ -1,0 +1,85 @@
+"""Weighted sums of a network's results over windows, in one order whatever is computed of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from unet_core.geometry import Box, Zyx
+from unet_core.windows import Windows
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """Voxels that are computed at a time, and what a network sees for them in windows."""
+
+    core: Box
+    """Of the volume; never empty."""
+
+    windows: Windows
+
+    @property
+    def read(self) -> Box:
+        """All that is seen; may reach beyond the volume."""
+        return self.windows.read(self.core)
+
+    @property
+    def inset(self) -> Zyx:
+        """Voxels from the first that is seen to the first of `core`."""
+        return self.core.relative_to(self.read.start).start
+
+
+def mean_over_windows(
+    tile: Windowed, seen: Tensor, values: Callable[[Tensor], Tensor], *, batch: int
+) -> Tensor:
+    """Weighted mean of ``values`` over all windows that hold a voxel of the core.
+
+    Every voxel is the sum over its windows in the order of the grid, one product and one addition
+    each: the same bits whatever else is computed with it.
+
+    Parameters
+    ----------
+    seen : (c, z, y, x)
+        What ``tile.read`` holds, on the device.
+    values
+        (n, c, z, y, x) -> (n, k, z', y', x') float32, results of n windows.
+    batch
+        Windows shown at a time; the last are made up to as many, so that no pass has another size.
+
+    Returns
+    -------
+    (k, z, y, x) float32, of the core
+    """
+    windows, core = tile.windows, tile.core
+    weight = _product(windows.weights(), seen.device)
+    total: Tensor | None = None
+    for boxes in _batches(windows.touching(core), batch):
+        inputs = [seen[(..., *_within(windows.seen(box), tile.read).slices)] for box in boxes]
+        results = values(torch.stack([*inputs, *[inputs[-1]] * (batch - len(inputs))]))
+        if total is None:
+            total = results.new_zeros((results.shape[1], *core.shape))
+        for box, result in zip(boxes, results, strict=False):
+            shared = box.intersection(core)
+            own = _within(shared, box).slices
+            # Not addcmul: it may round once where these round twice, by where a vector ends.
+            total[(..., *_within(shared, core).slices)] += result[(..., *own)] * weight[own]
+    if total is None:
+        raise ValueError("no window")
+    return total.div_(_product(windows.totals(core), seen.device))
+
+
+def _batches(boxes: Sequence[Box], batch: int) -> Iterator[Sequence[Box]]:
+    return (boxes[i : i + batch] for i in range(0, len(boxes), batch))
+
+
+def _within(box: Box, outer: Box) -> Box:
+    return box.relative_to(outer.start)
+
+
+def _product(along: Sequence[npt.NDArray[np.float32]], device: torch.device) -> Tensor:
+    """(z, y, x) from what it is along each axis."""
+    z, y, x = along
+    return torch.from_numpy(z[:, None, None] * y[:, None] * x).to(device)
