@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from unet_core.config.networks.deeplab import deeplabv3plus
 from unet_core.config.networks.fcn import fcn8s
 from unet_core.config.networks.graph import Graph
 from unet_core.config.networks.nested import unetpp
@@ -23,6 +24,8 @@ def graph_of(config: NetworkConfig) -> Graph:
     match config.architecture:
         case "unet":
             return unet(config)
+        case "deeplabv3plus":
+            return deeplabv3plus(config)
         case "fcn8s":
             return fcn8s(config)
         case "vnet":

@@ -203,6 +203,9 @@ class NetworkConfig(Former):
     above, the deepest not at all. unetpp: a head on every map of the finest level; mean: the
     result is their mean. nodes: each is learnt by itself, the last is the result."""
 
+    dilations: tuple[int, int, int] = (6, 12, 18)
+    """deeplabv3plus: of the kernels of its pyramid."""
+
     at_once: bool = False
     """fcn8s: what is scored on the finer levels is scaled down, to train all levels at once."""
 

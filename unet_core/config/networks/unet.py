@@ -175,9 +175,11 @@ def expanded(sketch: Sketch, config: NetworkConfig, x: str, skips: Sequence[str]
     widths = config.decoder_widths or config.level_widths
     if config.skip == "after_pooling" or not config.decoder_widths:
         widths = widths[: len(skips)]
+    # A backbone's skips begin below the finest levels, which then have none.
+    bare = len(widths) - len(skips)
     maps: list[str] = []
     for j, level in enumerate(reversed(range(len(widths)))):
-        skip = skips[level] if level < len(skips) else None
+        skip = skips[level - bare] if level >= bare else None
         outputs = widths[level]
         made = config.up_widths[level] if config.up_widths else outputs
         x = raised(sketch, config, x, name=f"ups.{j}", outputs=made, level=level)
