@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.config.shape import multiply_adds
 from unet_core.geometry import Box, split
 from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.initial import initialise
+from unet_core.net.network import Network
 from unet_core.net.parts import tiling_of
 from unet_core.net.predict import Predictor
-from unet_core.net.unet import UNet, initialise
 
 SIZE = 768
 NETWORKS = [(64, 4), (32, 4), (16, 4), (16, 3), (8, 2)]
@@ -32,8 +33,8 @@ Probabilities = NDArray[np.float32]
 
 
 def predictor(width: int, depth: int, precision: str) -> Predictor:
-    model = UNetConfig(width=width, depth=depth)
-    network = initialise(UNet(model), seed=1)
+    model = NetworkConfig(width=width, depth=depth)
+    network = initialise(Network.of(model), seed=1)
     with torch.no_grad():
         network.head.weight.mul_(0.2)
     config = InferConfig(precision=precision)  # type: ignore[arg-type]
@@ -96,7 +97,7 @@ def main() -> int:
 
 def work(tile: int, limit: float | None) -> Row:
     """Multiply-adds of the published network per voxel that a tile yields."""
-    model = UNetConfig()
+    model = NetworkConfig()
     spent, floor = (
         multiply_adds(model, size + 2 * model.tile_halo_px) / size**2 for size in (tile, 2**20)
     )

@@ -14,21 +14,22 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.config.shape import KEPT, least_multiply_adds, multiply_adds, part_mb, pass_mb
 from unet_core.geometry import Box, Zyx, coarse
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.device import precision_for
 from unet_core.net.engine import Engine
+from unet_core.net.initial import initialise
 from unet_core.net.memory import keep_freed_memory
+from unet_core.net.network import Network
 from unet_core.net.parts import Part, parts_of
 from unet_core.net.predict import Predictor
-from unet_core.net.unet import UNet, initialise
 
-PAPER = UNetConfig()
-SMALL = UNetConfig(width=16)
-DEEP = UNetConfig(dimensions=3, width=32, depth=3)
-PADDED = UNetConfig(padding="same")
+PAPER = NetworkConfig()
+SMALL = NetworkConfig(width=16)
+DEEP = NetworkConfig(dimensions=3, width=32, depth=3)
+PADDED = NetworkConfig(padding="same")
 TILE = 384
 """Yields of an input of 572, the paper's."""
 
@@ -36,22 +37,22 @@ COUNTED_WIDTH = 4
 """Channels of the networks that are run to count: the ratio does not depend on them, nearly."""
 
 
-def network_of(model: UNetConfig) -> Checkpoint:
+def network_of(model: NetworkConfig) -> Checkpoint:
     """Drawn weights, the head's scaled so that probabilities are not all 0 or 1."""
-    network = initialise(UNet(model), seed=1)
+    network = initialise(Network.of(model), seed=1)
     with torch.no_grad():
         network.head.weight.mul_(0.2)
     return Checkpoint(model, "none", network.state_dict())
 
 
-def tile_of(model: UNetConfig, tile_px: int) -> Zyx:
+def tile_of(model: NetworkConfig, tile_px: int) -> Zyx:
     """Voxels that are seen for one tile of full size."""
     box = Box((0, 0, 0), (tile_px if model.dimensions == 3 else 1, tile_px, tile_px))
     (part,) = parts_of([model], box, tile_px=tile_px, downsample=(1, 1, 1))
     return part.read.shape
 
 
-def noise(model: UNetConfig, read: Zyx) -> Any:
+def noise(model: NetworkConfig, read: Zyx) -> Any:
     """Raw voxels."""
     values = np.random.default_rng(0).standard_normal((model.channels, *read))
     return values.astype(np.float32)
@@ -59,7 +60,7 @@ def noise(model: UNetConfig, read: Zyx) -> Any:
 
 def waste() -> Iterator[Row]:
     """Work of a tile over the least there can be, by arithmetic and counted in a real pass."""
-    cases: list[tuple[str, UNetConfig, int, float | None]] = [
+    cases: list[tuple[str, NetworkConfig, int, float | None]] = [
         ("tile 572", PAPER, 384, 1.40),
         ("tile 700", PAPER, 512, 1.30),
         ("tile 1084", PAPER, 896, 1.16),
@@ -70,7 +71,7 @@ def waste() -> Iterator[Row]:
     for name, model, tile_px, target in cases:
         read = tile_of(model, tile_px)
         sizes, voxels = read[3 - model.dimensions :], tile_px**model.dimensions
-        valid = UNetConfig(**{**vars_of(model), "padding": "valid"})
+        valid = NetworkConfig(**{**vars_of(model), "padding": "valid"})
         spent = multiply_adds(valid, sizes) / (least_multiply_adds(model) * voxels)
         yield row(
             f"work per voxel, {name}",
@@ -83,7 +84,7 @@ def waste() -> Iterator[Row]:
         if max(sizes) > 1500:
             continue
         counted, expected = fresh(
-            count, UNetConfig(**{**vars_of(model), "width": COUNTED_WIDTH}), read
+            count, NetworkConfig(**{**vars_of(model), "width": COUNTED_WIDTH}), read
         )
         yield row(
             f"work counted in a pass over the arithmetic, {name}",
@@ -123,17 +124,17 @@ def balanced() -> Iterator[Row]:
         )
 
 
-def count(model: UNetConfig, read: Zyx) -> tuple[int, int]:
+def count(model: NetworkConfig, read: Zyx) -> tuple[int, int]:
     """FLOPs of a real pass, and by arithmetic."""
     predictor = Predictor(network_of(model), InferConfig())
     raw = torch.from_numpy(noise(model, read))
     with FlopCounterMode(display=False) as counter:
         predictor.probabilities(raw)
-    valid = UNetConfig(**{**vars_of(model), "padding": "valid"})
+    valid = NetworkConfig(**{**vars_of(model), "padding": "valid"})
     return counter.get_total_flops(), 2 * multiply_adds(valid, read[3 - model.dimensions :])
 
 
-def vars_of(model: UNetConfig) -> dict[str, Any]:
+def vars_of(model: NetworkConfig) -> dict[str, Any]:
     return {name: getattr(model, name) for name in model.__dataclass_fields__}
 
 
@@ -143,7 +144,7 @@ def forward() -> Iterator[Row]:
         yield from forward_of(model)
 
 
-def forward_of(model: UNetConfig) -> Iterator[Row]:
+def forward_of(model: NetworkConfig) -> Iterator[Row]:
     read = tile_of(model, TILE)
     work = 2 * multiply_adds(model, read[1:])
     peak_work = 2 * 9 * 256 * 256 * PEAK_OUT**2
@@ -190,14 +191,14 @@ PEAK_OUT = 136
 """Voxels per side of the result of the convolution that stands for the peak; as in the network."""
 
 
-def our_pass(model: UNetConfig, read: Zyx, precision: Any) -> Callable[[], object]:
+def our_pass(model: NetworkConfig, read: Zyx, precision: Any) -> Callable[[], object]:
     keep_freed_memory(True)  # as workers do whose memory suffices
     predictor = Predictor(network_of(model), InferConfig(precision=precision))
     raw = noise(model, read)
     return lambda: predictor(raw)
 
 
-def plain_pass(model: UNetConfig, read: Zyx) -> Callable[[], object]:
+def plain_pass(model: NetworkConfig, read: Zyx) -> Callable[[], object]:
     torch.set_num_threads(1)
     network = network_of(model).network()
     raw = torch.from_numpy(noise(model, read)).transpose(0, 1)
@@ -226,13 +227,13 @@ def convolution(precision: str) -> Callable[[], object]:
 def memory() -> Iterator[Row]:
     """What one pass takes, as the plan says before the first block and as a fresh process does."""
     cases = [
-        (UNetConfig(), 384),
-        (UNetConfig(), 896),
-        (UNetConfig(width=32), 1024),
-        (UNetConfig(width=16), 512),
-        (UNetConfig(width=16), 1920),
-        (UNetConfig(dimensions=3, width=16, depth=3), 96),
-        (UNetConfig(dimensions=3, width=32, depth=2), 64),
+        (NetworkConfig(), 384),
+        (NetworkConfig(), 896),
+        (NetworkConfig(width=32), 1024),
+        (NetworkConfig(width=16), 512),
+        (NetworkConfig(width=16), 1920),
+        (NetworkConfig(dimensions=3, width=16, depth=3), 96),
+        (NetworkConfig(dimensions=3, width=32, depth=2), 64),
     ]
     precisions = list(dict.fromkeys((precision_for("auto", 0), "float32")))
     for (model, tile_px), precision in itertools.product(cases, precisions):
@@ -264,9 +265,9 @@ def memory() -> Iterator[Row]:
 
 def memory_together(precisions: Sequence[str]) -> Iterator[Row]:
     """The same of averages over symmetries and over networks, whose sums take memory too."""
-    small, deep = UNetConfig(width=16, depth=3), UNetConfig(dimensions=3, width=16, depth=2)
-    narrow = UNetConfig(width=8, depth=2)
-    cases: list[tuple[list[UNetConfig], int, Zyx, Any]] = [
+    small, deep = NetworkConfig(width=16, depth=3), NetworkConfig(dimensions=3, width=16, depth=2)
+    narrow = NetworkConfig(width=8, depth=2)
+    cases: list[tuple[list[NetworkConfig], int, Zyx, Any]] = [
         ([small], 896, (1, 1, 1), "symmetries"),
         ([deep], 96, (1, 1, 1), "symmetries"),
         ([small, small], 896, (1, 1, 1), "none"),
@@ -296,7 +297,7 @@ def memory_together(precisions: Sequence[str]) -> Iterator[Row]:
         )
 
 
-def part_of(models: Sequence[UNetConfig], tile_px: int, config: InferConfig) -> Part:
+def part_of(models: Sequence[NetworkConfig], tile_px: int, config: InferConfig) -> Part:
     """One tile of full size."""
     deep, sections = models[0].dimensions == 3, config.downsample[0]
     box = Box((0, 0, 0), (tile_px if deep else sections, tile_px, tile_px))
@@ -305,7 +306,7 @@ def part_of(models: Sequence[UNetConfig], tile_px: int, config: InferConfig) -> 
     return part
 
 
-def grown_together_mb(models: Sequence[UNetConfig], tile_px: int, config: InferConfig) -> float:
+def grown_together_mb(models: Sequence[NetworkConfig], tile_px: int, config: InferConfig) -> float:
     """As `grown_mb`, of a tile through several networks; freed memory is given back."""
     keep_freed_memory(False)
     engine = Engine([Predictor(network_of(model), config) for model in models], config)
@@ -321,7 +322,7 @@ def grown_together_mb(models: Sequence[UNetConfig], tile_px: int, config: InferC
     return status_mb("VmHWM") - before
 
 
-def grown_mb(model: UNetConfig, read: Zyx, precision: Any, keep: bool) -> float:
+def grown_mb(model: NetworkConfig, read: Zyx, precision: Any, keep: bool) -> float:
     """How far the peak of this process's memory rises above what it held."""
     keep_freed_memory(keep)
     predictor = Predictor(network_of(model), InferConfig(precision=precision))

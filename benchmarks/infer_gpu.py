@@ -14,7 +14,7 @@ from infer_data import raw_store, volume
 from infer_forward import PAPER, SMALL, network_of, tile_of
 from infer_pipeline import stage_of
 
-from unet_core.config import InferConfig, Resources, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig, Resources
 from unet_core.config.shape import multiply_adds
 from unet_core.net.checkpoint import write_checkpoint
 from unet_core.net.device import memory_format
@@ -41,7 +41,7 @@ def gpu() -> Iterator[Row]:
             yield row(told, None, target, against=against, how="not run: there is no GPU")
 
 
-def gpu_of(model: UNetConfig, folder: Path, names: dict[str, Any]) -> Iterator[Row]:
+def gpu_of(model: NetworkConfig, folder: Path, names: dict[str, Any]) -> Iterator[Row]:
     voxels = SECTIONS * BLOCKS * TILE**2
     keys: dict[str, Any] = {"chunk": (16, 256, 256), "shard": (SECTIONS, TILE, TILE)}
     long = raw_store(folder / "long.zarr", volume((SECTIONS, TILE, (BLOCKS + 1) * TILE)), **keys)
@@ -76,7 +76,7 @@ def gpu_of(model: UNetConfig, folder: Path, names: dict[str, Any]) -> Iterator[R
         )
 
 
-def bare(model: UNetConfig, config: InferConfig, count: int) -> Callable[[], None]:
+def bare(model: NetworkConfig, config: InferConfig, count: int) -> Callable[[], None]:
     predictor = Predictor(network_of(model), config, gpus=1)
     side = tile_of(model, TILE)[1]
     tile = torch.randn(1, 1, side, side, device=predictor.device)

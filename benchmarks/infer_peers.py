@@ -15,17 +15,19 @@ import numpy as np
 import torch
 from infer_data import real, sections
 
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.geometry import Box
 from unet_core.net.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from unet_core.net.device import choose_device, choose_dtype, memory_format, prepare
 from unet_core.net.engine import Engine
+from unet_core.net.folding import folded
+from unet_core.net.initial import initialise
 from unet_core.net.memory import keep_freed_memory
+from unet_core.net.network import Network
 from unet_core.net.parts import parts_of
 from unet_core.net.predict import Predictor
-from unet_core.net.unet import UNet, initialise
 
-MODEL = UNetConfig(width=16, padding="same", norm="batch", dropout=0.0)
+MODEL = NetworkConfig(width=16, padding="same", norm="batch", dropout=0.0)
 SIDE = 2048
 WINDOW = 512
 EDGE = 96
@@ -78,7 +80,7 @@ def train(path: Path) -> float:
     """A small network for membranes, and the share of pixels of a section unseen it gets right."""
     torch.manual_seed(0)
     raw, truth = sections()
-    network = initialise(UNet(MODEL), seed=0).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network = initialise(Network.of(MODEL), seed=0).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     rng, dtype = np.random.default_rng(0), dtype_here()
     for _ in range(STEPS):
@@ -141,7 +143,7 @@ def ours(path: Path) -> Callable[[], Any]:
 def padded(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     """The padded network as others call it, in our number type and layout."""
     prepare(choose_device(0), threads=1)
-    network = read_checkpoint(path).network().folded().to(dtype_here())
+    network = folded(read_checkpoint(path).network()).to(dtype_here())
     network = network.to(memory_format=memory_format(2)).eval()  # type: ignore[call-overload]
 
     def logits(x: torch.Tensor) -> torch.Tensor:

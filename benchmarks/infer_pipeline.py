@@ -22,7 +22,7 @@ import torch
 from infer_data import raw_store, volume
 from infer_forward import PAPER, SMALL, network_of
 
-from unet_core.config import InferConfig, Resources, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig, Resources
 from unet_core.geometry import Block, Zyx, blocks
 from unet_core.io.cache import Cache
 from unet_core.io.remote import location
@@ -45,7 +45,7 @@ def end_to_end() -> Iterator[Row]:
             yield from end_to_end_of(model, sections, Path(folder))
 
 
-def end_to_end_of(model: UNetConfig, sections: int, folder: Path) -> Iterator[Row]:
+def end_to_end_of(model: NetworkConfig, sections: int, folder: Path) -> Iterator[Row]:
     shard: Zyx = (sections, TILE, TILE)
     sides = {"one block": 1, "four blocks": 4}
     keys: dict[str, Any] = {"chunk": (min(sections, 8), 128, 128), "shard": shard}
@@ -89,7 +89,7 @@ def stage_of(
     return once
 
 
-def passes(model: UNetConfig, config: InferConfig, count: int) -> Callable[[], None]:
+def passes(model: NetworkConfig, config: InferConfig, count: int) -> Callable[[], None]:
     """The bare passes over `count` tiles, which are in memory as the network takes them."""
     predictor = Predictor(network_of(model), config)
     raw = torch.from_numpy(volume((count, TILE, TILE)))
@@ -208,7 +208,7 @@ def device_busy() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name, standing_in():
         folder = Path(name)
         raw = raw_store(folder / "bucket/raw.ome.zarr", volume(SHAPE), chunk=CHUNK, shard=SHARD)
-        write_checkpoint(folder / "best.pt", network_of(UNetConfig(width=4)))
+        write_checkpoint(folder / "best.pt", network_of(NetworkConfig(width=4)))
         yield from busy_on(raw, folder, "a local store", {2.0: 0.95, 4.0: 0.95, 1.0: None})
         yield amplification(raw, folder)
         script = Path(__file__).with_name("slow_store.py")

@@ -19,12 +19,13 @@ from benchmarks.measure import Rounds, Row, cost_of, row
 
 import numpy as np  # isort: skip  (after benchmarks.measure: it sets the threads)
 
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.io.arrays import array_digest, create_array
 from unet_core.io.ledger import building
 from unet_core.io.ngff import multiscale
 from unet_core.net.checkpoint import Checkpoint, write_checkpoint
-from unet_core.net.unet import UNet, initialise
+from unet_core.net.initial import initialise
+from unet_core.net.network import Network
 
 SHAPE = (1, 1, 256, 256)
 TARGET = 8.0
@@ -52,8 +53,8 @@ def main() -> None:
 
 def measured(folder: Path, count: int, rounds: int) -> list[Row]:
     """The rows."""
-    model = UNetConfig(width=16)
-    network = initialise(UNet(model), seed=0)
+    model = NetworkConfig(width=16)
+    network = initialise(Network.of(model), seed=0)
     write_checkpoint(folder / "best.pt", Checkpoint(model, "mean_std", network.state_dict()))
     rng = np.random.default_rng(0)
     for n in range(count):

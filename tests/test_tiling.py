@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.errors import PlanError
 from unet_core.geometry import Block, Box, Tiling, Zyx, hull
 from unet_core.net import parts
 
 flat = st.builds(
-    UNetConfig,
+    NetworkConfig,
     sections=st.sampled_from([1, 3, 5]),
     depth=st.integers(1, 4),
     convolutions=st.integers(1, 3),
@@ -23,7 +23,7 @@ flat = st.builds(
     up=st.sampled_from(["transposed", "nearest", "bilinear"]),
 )
 deep = st.builds(
-    UNetConfig,
+    NetworkConfig,
     dimensions=st.just(3),
     depth=st.integers(1, 3),
     convolutions=st.integers(1, 2),
@@ -34,14 +34,14 @@ starts = st.tuples(*[st.integers(0, 100)] * 3)
 shapes = st.tuples(st.integers(1, 20), st.integers(1, 90), st.integers(1, 90))
 
 
-def tiling_of(model: UNetConfig, steps: int) -> Tiling:
+def tiling_of(model: NetworkConfig, steps: int) -> Tiling:
     return parts.tiling_of(model, steps * model.stride_px)
 
 
 @given(model=networks, steps=st.integers(1, 4), start=starts, shape=shapes)
 @settings(deadline=None, max_examples=50)
 def test_every_voxel_of_a_block_is_in_exactly_one_core(
-    model: UNetConfig, steps: int, start: tuple, shape: tuple
+    model: NetworkConfig, steps: int, start: tuple, shape: tuple
 ) -> None:
     write = Box((0, 0, 0), shape).shift(start)
     seen = np.zeros(shape, int)
@@ -54,7 +54,7 @@ def test_every_voxel_of_a_block_is_in_exactly_one_core(
 @given(model=networks, steps=st.integers(1, 4), start=starts, shape=shapes)
 @settings(deadline=None, max_examples=50)
 def test_a_tile_lies_on_the_grid_of_the_volume_and_the_network_accepts_its_input(
-    model: UNetConfig, steps: int, start: tuple, shape: tuple
+    model: NetworkConfig, steps: int, start: tuple, shape: tuple
 ) -> None:
     tiling = tiling_of(model, steps)
     valid = replace(model, padding="valid")  # what inference runs
@@ -80,7 +80,7 @@ def test_a_tile_lies_on_the_grid_of_the_volume_and_the_network_accepts_its_input
 @given(model=networks, steps=st.integers(1, 4), start=st.integers(0, 50), size=st.integers(1, 300))
 @settings(deadline=None, max_examples=50)
 def test_tiles_are_as_few_as_possible_and_differ_by_one_stride_at_most(
-    model: UNetConfig, steps: int, start: int, size: int
+    model: NetworkConfig, steps: int, start: int, size: int
 ) -> None:
     write = Box((0, 0, start), (1, 1, start + size))
     reads = [tile.read for tile in tiling_of(model, steps).tiles(write)]
@@ -101,7 +101,7 @@ def test_tiles_are_as_few_as_possible_and_differ_by_one_stride_at_most(
 )
 @settings(deadline=None, max_examples=60)
 def test_networks_together_and_coarser_voxels_are_on_the_grids_of_all_of_them(
-    models: list[UNetConfig], downsample: Zyx, sections: int, tiles: int, start: tuple, shape: tuple
+    models: list[NetworkConfig], downsample: Zyx, sections: int, tiles: int, start: tuple, shape: tuple
 ) -> None:
     z, y, x = (a * f for a, f in zip(start, downsample, strict=True))
     box = Box((0, 0, 0), shape).shift((z, y, x))
@@ -136,7 +136,7 @@ def test_networks_together_and_coarser_voxels_are_on_the_grids_of_all_of_them(
 
 
 def test_the_published_network_on_a_block_of_1000_sees_three_tiles_of_524_and_540() -> None:
-    tiles = tiling_of(UNetConfig(), 24).tiles(Box((0, 0, 0), (1, 200, 1000)))
+    tiles = tiling_of(NetworkConfig(), 24).tiles(Box((0, 0, 0), (1, 200, 1000)))
     # 1000 px are 63 strides of 16: 21 each, and 188 px more to see
     assert [tile.read.shape[2] for tile in tiles] == [524, 524, 524]
     assert [tile.core.start[2] for tile in tiles] == [0, 336, 672]
@@ -145,10 +145,10 @@ def test_the_published_network_on_a_block_of_1000_sees_three_tiles_of_524_and_54
 
 
 def test_a_block_off_the_grid_starts_its_first_tile_before_itself() -> None:
-    tiles = tiling_of(UNetConfig(depth=2), 100).tiles(Box((0, 0, 10), (1, 4, 20)))
+    tiles = tiling_of(NetworkConfig(depth=2), 100).tiles(Box((0, 0, 10), (1, 4, 20)))
     (tile,) = tiles
     assert tile.core == Box((0, 0, 10), (1, 4, 20))
-    assert tile.read.start[2] + UNetConfig(depth=2).tile_halo_px == 8
+    assert tile.read.start[2] + NetworkConfig(depth=2).tile_halo_px == 8
     assert tile.inset[2] == 2 + 2  # two voxels beyond the tile, two to the block
 
 

@@ -17,6 +17,7 @@ from unet_core.config import (
     CalibrateConfig,
     ConvertConfig,
     InferConfig,
+    NetworkConfig,
     ObjectsConfig,
     ReportConfig,
     Resources,
@@ -24,7 +25,6 @@ from unet_core.config import (
     StitchConfig,
     TrainConfig,
     TruthConfig,
-    UNetConfig,
     VolumeConfig,
     WeightsConfig,
     load,
@@ -140,7 +140,7 @@ def _train(options: argparse.Namespace) -> None:
 
     train_unet(
         config,
-        model=section("model", UNetConfig),
+        model=section("model", NetworkConfig),
         patches=options.patches,
         validation=options.validation,
         out=options.out,

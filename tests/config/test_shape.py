@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_core.config import UNetConfig, load
+from unet_core.config import NetworkConfig, load
 from unet_core.config.shape import (
     activation_mb,
     convolutions,
@@ -17,10 +17,10 @@ from unet_core.config.shape import (
 )
 from unet_core.errors import ConfigError
 
-PAPER = UNetConfig()
+PAPER = NetworkConfig()
 
 networks = st.builds(
-    UNetConfig,
+    NetworkConfig,
     depth=st.integers(1, 5),
     convolutions=st.integers(1, 3),
     padding=st.sampled_from(["valid", "same"]),
@@ -32,7 +32,7 @@ networks = st.builds(
 @given(model=networks, k=st.integers(0, 20))
 @settings(deadline=None, max_examples=50)
 def test_accepted_sizes_are_accepted_and_give_the_size_of_the_last_layer(
-    model: UNetConfig, k: int
+    model: NetworkConfig, k: int
 ) -> None:
     size = next(islice(model.input_sizes(), k, None))
     assert model.nearest_input_size(size) == size
@@ -42,7 +42,7 @@ def test_accepted_sizes_are_accepted_and_give_the_size_of_the_last_layer(
 
 @given(model=networks, size=st.integers(-5, 600))
 @settings(deadline=None, max_examples=50)
-def test_the_nearest_size_is_nearest(model: UNetConfig, size: int) -> None:
+def test_the_nearest_size_is_nearest(model: NetworkConfig, size: int) -> None:
     sizes = list(islice(model.input_sizes(), 400))
     assert min(abs(s - size) for s in sizes) == abs(model.nearest_input_size(size) - size)
 
@@ -50,9 +50,9 @@ def test_the_nearest_size_is_nearest(model: UNetConfig, size: int) -> None:
 @given(model=networks, tiles=st.integers(1, 8))
 @settings(deadline=None, max_examples=50)
 def test_a_tile_with_its_halo_has_an_accepted_size_and_covers_the_tile(
-    model: UNetConfig, tiles: int
+    model: NetworkConfig, tiles: int
 ) -> None:
-    valid = UNetConfig(depth=model.depth, convolutions=model.convolutions, up=model.up)
+    valid = NetworkConfig(depth=model.depth, convolutions=model.convolutions, up=model.up)
     size = tiles * valid.stride_px + 2 * valid.tile_halo_px
     if size > 2 * valid.valid_halo_px and size >= next(valid.input_sizes()):
         beyond = valid.output_size(size) - tiles * valid.stride_px
@@ -66,17 +66,17 @@ def test_the_network_of_the_paper() -> None:
     assert PAPER.output_size(572) == 388
     assert (PAPER.halo_px, PAPER.stride_px, PAPER.tile_halo_px) == (92, 16, 94)
     assert list(islice(PAPER.input_sizes(), 3)) == [188, 204, 220]
-    assert parameters(UNetConfig(channels=3, classes=4)) == 31_030_593 + 65 * 3 + 576 * 2
+    assert parameters(NetworkConfig(channels=3, classes=4)) == 31_030_593 + 65 * 3 + 576 * 2
 
 
 def test_sections_are_inputs_of_the_first_convolution_alone() -> None:
-    several = UNetConfig(channels=2, sections=5)
-    one = UNetConfig(channels=2)
+    several = NetworkConfig(channels=2, sections=5)
+    one = NetworkConfig(channels=2)
     assert (several.inputs, one.inputs) == (10, 2)
     assert parameters(several) - parameters(one) == 8 * 9 * 64
     assert multiply_adds(several, 188) - multiply_adds(one, 188) == 8 * 9 * 64 * 186**2
     assert several.nearest_patch((1, 570, 187)) == (5, 572, 188)
-    assert UNetConfig(dimensions=3, depth=1).nearest_patch((1, 28, 29)) == (18, 28, 30)
+    assert NetworkConfig(dimensions=3, depth=1).nearest_patch((1, 28, 29)) == (18, 28, 30)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_sections_are_inputs_of_the_first_convolution_alone() -> None:
 )
 def test_sections_that_make_no_sense_are_refused(given: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load(UNetConfig, given, section="model")
+        load(NetworkConfig, given, section="model")
 
 
 @given(model=networks, k=st.integers(0, 5))
 @settings(deadline=None, max_examples=30)
-def test_a_patch_that_is_accepted_is_its_own_nearest(model: UNetConfig, k: int) -> None:
+def test_a_patch_that_is_accepted_is_its_own_nearest(model: NetworkConfig, k: int) -> None:
     patch = model.nearest_patch((k, 50 * k, 400))
     assert model.nearest_patch(patch) == patch
 
@@ -103,11 +103,11 @@ def test_work_of_the_paper_s_network() -> None:
     assert multiply_adds(PAPER, 572) / 1e9 == pytest.approx(150.43, abs=0.005)
     for size, per_voxel in ((572, 999_232), (1020, 847_565), (3068, 765_151)):
         assert multiply_adds_per_voxel(PAPER, size) == pytest.approx(per_voxel, abs=0.5)
-    assert multiply_adds_per_voxel(UNetConfig(padding="same"), 576) == 733_888
+    assert multiply_adds_per_voxel(NetworkConfig(padding="same"), 576) == 733_888
 
 
 def test_a_padded_network_with_batch_normalisation() -> None:
-    assert parameters(UNetConfig(padding="same", norm="batch")) == 31_036_546
+    assert parameters(NetworkConfig(padding="same", norm="batch")) == 31_036_546
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_a_padded_network_with_batch_normalisation() -> None:
     ],
 )
 def test_the_seam_of_a_padded_network_is_exact_from(up: str, depth: int, halo: int) -> None:
-    assert UNetConfig(padding="same", up=up, depth=depth).halo_px == halo  # type: ignore[arg-type]
+    assert NetworkConfig(padding="same", up=up, depth=depth).halo_px == halo  # type: ignore[arg-type]
 
 
 def test_memory_of_one_pass_is_that_which_was_measured() -> None:
-    assert activation_mb(UNetConfig(), 2108, bytes_per_value=4) == pytest.approx(3990, rel=0.01)
+    assert activation_mb(NetworkConfig(), 2108, bytes_per_value=4) == pytest.approx(3990, rel=0.01)
 
 
 def test_a_refused_size_names_the_nearest() -> None:

@@ -9,18 +9,19 @@ import torch
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.geometry import Tile, Tiling, Zyx, split
 from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.initial import initialise
+from unet_core.net.network import Network
 from unet_core.net.predict import Predictor
-from unet_core.net.unet import UNet, initialise
 
 Array = NDArray[np.float64]
 
 UPS = ("transposed", "nearest", "bilinear")
 
 flat = st.builds(
-    UNetConfig,
+    NetworkConfig,
     width=st.integers(2, 4),
     depth=st.integers(1, 3),
     convolutions=st.integers(1, 2),
@@ -32,7 +33,7 @@ flat = st.builds(
 stacked = st.builds(replace, flat, sections=st.sampled_from([3, 5]))
 
 deep = st.builds(
-    UNetConfig,
+    NetworkConfig,
     dimensions=st.just(3),
     width=st.integers(2, 3),
     depth=st.just(1),
@@ -56,9 +57,9 @@ def torch_as_before() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def in_whole_numbers(model: UNetConfig, seed: int) -> UNet:
+def in_whole_numbers(model: NetworkConfig, seed: int) -> Network:
     """The network as inference runs it, with weights -1, 0, 1 of which about eight meet a voxel."""
-    network = UNet(model).double().eval()
+    network = Network.of(model).double().eval()
     generator = torch.Generator().manual_seed(seed)
     for part in network.parameters():
         fan = max(8, part[0].numel())
@@ -68,9 +69,9 @@ def in_whole_numbers(model: UNetConfig, seed: int) -> UNet:
     return network.as_valid()
 
 
-def in_drawn_numbers(model: UNetConfig, seed: int) -> Checkpoint:
+def in_drawn_numbers(model: NetworkConfig, seed: int) -> Checkpoint:
     """A network whose units are all alive, as if it had been trained."""
-    network = initialise(UNet(replace(model, activation="leaky_relu")), seed=seed)
+    network = initialise(Network.of(replace(model, activation="leaky_relu")), seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for part in network.modules():
         if isinstance(part, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
@@ -79,13 +80,13 @@ def in_drawn_numbers(model: UNetConfig, seed: int) -> Checkpoint:
     return Checkpoint(network.config, "mean_std", network.state_dict())
 
 
-def whole_numbers(model: UNetConfig, shape: Zyx, seed: int = 0) -> Array:
+def whole_numbers(model: NetworkConfig, shape: Zyx, seed: int = 0) -> Array:
     volume = np.random.default_rng(seed).integers(-4, 5, (model.channels, *shape))
     return volume.astype(np.float64)
 
 
 @torch.inference_mode()
-def forward(network: UNet, seen: Array) -> Array:
+def forward(network: Network, seen: Array) -> Array:
     """Logits of what one input yields, section by section if the network is 2-D."""
     x = torch.from_numpy(np.ascontiguousarray(seen))
     if network.config.dimensions == 3:
@@ -98,7 +99,7 @@ def forward(network: UNet, seen: Array) -> Array:
     return torch.stack(sections, dim=1).numpy()
 
 
-def at_once(network: UNet, volume: Array) -> Array:
+def at_once(network: Network, volume: Array) -> Array:
     """Logits of one pass over the whole volume, without any plan: numpy mirrors it all around."""
     model = network.config
     halo, step = model.tile_halo_px, model.stride_px
@@ -124,7 +125,7 @@ def seen_by(tile: Tile, volume: Array) -> Array:
 
 
 def in_tiles(
-    network: UNet, volume: Array, tiling: Tiling, *, block: Zyx, order: int | None = None
+    network: Network, volume: Array, tiling: Tiling, *, block: Zyx, order: int | None = None
 ) -> Array:
     """Logits by the plan that inference uses; `order` shuffles blocks and tiles."""
     tiles = [tile for write in split(volume.shape[1:], block=block) for tile in tiling.tiles(write)]
@@ -138,7 +139,7 @@ def in_tiles(
     return out
 
 
-def shaped(model: UNetConfig, shape: Zyx) -> Zyx:
+def shaped(model: NetworkConfig, shape: Zyx) -> Zyx:
     """A shape drawn for sections, cut down for a network that sees volumes."""
     z, y, x = shape
     return (z, min(y, 14), min(x, 14)) if model.dimensions == 3 else (min(z, 3), y, x)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.errors import CheckpointError
 from unet_core.net.checkpoint import (
     Checkpoint,
@@ -18,13 +18,14 @@ from unet_core.net.checkpoint import (
     write_checkpoint,
     write_state,
 )
-from unet_core.net.unet import UNet, initialise
+from unet_core.net.initial import initialise
+from unet_core.net.network import Network
 
-SMALL = UNetConfig(width=4, depth=1, norm="batch", padding="same")
+SMALL = NetworkConfig(width=4, depth=1, norm="batch", padding="same")
 
 
 def checkpoint(seed: int = 0) -> Checkpoint:
-    return Checkpoint(SMALL, "mean_std", initialise(UNet(SMALL), seed=seed).state_dict())
+    return Checkpoint(SMALL, "mean_std", initialise(Network.of(SMALL), seed=seed).state_dict())
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     network = read.network()
     assert not network.training
     x = torch.ones(1, 1, 8, 8)
-    expected = initialise(UNet(SMALL), seed=0).eval()(x)
+    expected = initialise(Network.of(SMALL), seed=0).eval()(x)
     assert torch.equal(network(x), expected)
 
 
@@ -100,7 +101,7 @@ def test_an_architecture_that_cannot_be_built_is_refused(tmp_path: Path) -> None
 
 
 def test_weights_of_another_network_are_refused_naming_the_differences() -> None:
-    wide = UNet(UNetConfig(width=8, depth=1, norm="batch", padding="same"))
+    wide = Network.of(NetworkConfig(width=8, depth=1, norm="batch", padding="same"))
     with pytest.raises(CheckpointError, match=r"encoder\.0\.0\.weight: needed \(8, .*given \(4"):
         fill(wide, checkpoint().state)
     missing = {k: v for k, v in checkpoint().state.items() if k != "head.bias"}

@@ -80,14 +80,15 @@ def test_of_gpus_that_are_elsewhere_the_number_type_has_to_be_told(
 
 IN_BFLOAT16 = """
 import numpy as np
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.predict import Predictor
-from unet_core.net.unet import UNet, initialise
+from unet_core.net.initial import initialise
+from unet_core.net.network import Network
 
 for dimensions, size in ((2, 60), (3, 44)):
-    model = UNetConfig(width=8, depth=2, dimensions=dimensions)
-    state = initialise(UNet(model), seed=1).state_dict()
+    model = NetworkConfig(width=8, depth=2, dimensions=dimensions)
+    state = initialise(Network.of(model), seed=1).state_dict()
     predictor = Predictor(Checkpoint(model, "none", state), InferConfig(precision="bfloat16"))
     shape = (1, size if dimensions == 3 else 1, size, size)
     seen = np.random.default_rng(0).normal(size=shape).astype(np.float32)

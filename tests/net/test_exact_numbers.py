@@ -25,7 +25,7 @@ from tests.net.exact import (
     whole_numbers,
 )
 from tests.strategies import zyx
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.geometry import Zyx
 from unet_core.net import predict
 from unet_core.net.parts import tiling_of
@@ -40,7 +40,7 @@ __all__ = ["torch_as_before"]
 def test_passes_of_160_px_and_more_are_equal_bits_in_float32_and_bfloat16(
     up: str, sections: int, precision: str
 ) -> None:
-    model = UNetConfig(width=8, depth=2, up=up, sections=sections)  # type: ignore[arg-type]
+    model = NetworkConfig(width=8, depth=2, up=up, sections=sections)  # type: ignore[arg-type]
     config = replace(FLOAT32, precision=precision)  # type: ignore[arg-type]
     predictor = Predictor(in_drawn_numbers(model, 1), config)
     volume = np.random.default_rng(0).standard_normal((1, 1, 333, 330)).astype(np.float32)
@@ -54,7 +54,7 @@ def test_passes_of_160_px_and_more_are_equal_bits_in_float32_and_bfloat16(
 @given(model=st.one_of(flat, stacked), seed=seeds, count=st.integers(2, 6), most=st.integers(1, 6))
 @settings(deadline=None, max_examples=15)
 def test_sections_at_a_time_and_in_a_tile_change_rounding_at_most(
-    model: UNetConfig, seed: int, count: int, most: int
+    model: NetworkConfig, seed: int, count: int, most: int
 ) -> None:
     model = replace(model, depth=1)
     predictor = Predictor(in_drawn_numbers(model, seed), FLOAT32)
@@ -72,7 +72,7 @@ def test_sections_at_a_time_and_in_a_tile_change_rounding_at_most(
 @given(model=networks, seed=seeds)
 @settings(deadline=None, max_examples=15)
 def test_inference_shows_the_network_its_sections_channel_by_channel(
-    model: UNetConfig, seed: int
+    model: NetworkConfig, seed: int
 ) -> None:
     predictor = Predictor(in_drawn_numbers(model, seed), FLOAT32)
     predictor.network.double()
@@ -88,7 +88,7 @@ def test_inference_shows_the_network_its_sections_channel_by_channel(
 @given(model=stacked, seed=seeds, section=st.integers(0, 4), shape=zyx(1, 24))
 @settings(deadline=None, max_examples=20)
 def test_a_network_that_heeds_one_section_gives_what_is_there(
-    model: UNetConfig, seed: int, section: int, shape: Zyx
+    model: NetworkConfig, seed: int, section: int, shape: Zyx
 ) -> None:
     model, section = replace(model, depth=1), section % model.sections
     volume = whole_numbers(model, shape)
@@ -117,7 +117,7 @@ def test_intensities_follow_the_statistics_of_the_store_and_nothing_that_a_tile_
         for c in range(2)
     ]
     by = normaliser(statistics, method, "uint8")  # type: ignore[arg-type]
-    model = UNetConfig(width=4, depth=1, channels=2)
+    model = NetworkConfig(width=4, depth=1, channels=2)
     trained = in_drawn_numbers(model, 0)
     predictor, bare = Predictor(trained, FLOAT32, by=by), Predictor(trained, FLOAT32)
     tiling = tiling_of(model, 16)

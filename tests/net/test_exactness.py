@@ -25,8 +25,9 @@ from tests.net.exact import (
     whole_numbers,
 )
 from tests.strategies import zyx
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.geometry import Zyx
+from unet_core.net.folding import folded
 from unet_core.net.parts import tiling_of
 
 __all__ = ["torch_as_before"]
@@ -42,7 +43,7 @@ __all__ = ["torch_as_before"]
 )
 @settings(deadline=None, max_examples=60)
 def test_tiles_equal_one_pass_over_the_whole_to_the_last_bit(
-    model: UNetConfig, seed: int, steps: int, shape: Zyx, block: Zyx, order: int
+    model: NetworkConfig, seed: int, steps: int, shape: Zyx, block: Zyx, order: int
 ) -> None:
     network, volume = in_whole_numbers(model, seed), whole_numbers(model, shaped(model, shape))
     tiling = tiling_of(model, steps * model.stride_px)
@@ -55,7 +56,7 @@ def test_tiles_equal_one_pass_over_the_whole_to_the_last_bit(
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 29), (1, 30, 1), (2, 3, 2), (5, 17, 19)])
 @pytest.mark.parametrize("kind", [{}, {"sections": 5}, {"dimensions": 3}])
 def test_one_row_one_section_and_one_voxel_are_volumes_too(shape: Zyx, kind: dict) -> None:
-    model = UNetConfig(width=2, depth=1 if kind.get("dimensions") == 3 else 2, **kind)
+    model = NetworkConfig(width=2, depth=1 if kind.get("dimensions") == 3 else 2, **kind)
     network, volume = in_whole_numbers(model, 1), whole_numbers(model, shape)
     tiled = in_tiles(network, volume, tiling_of(model, 8), block=(2, 8, 12))
     assert tiled.shape == (2, *shape)
@@ -71,10 +72,10 @@ def test_one_row_one_section_and_one_voxel_are_volumes_too(shape: Zyx, kind: dic
 )
 @settings(deadline=None, max_examples=25)
 def test_with_any_weights_tiles_and_whole_differ_by_rounding_alone(
-    model: UNetConfig, norm: str, seed: int, steps: int, shape: Zyx
+    model: NetworkConfig, norm: str, seed: int, steps: int, shape: Zyx
 ) -> None:
     model = replace(model, norm=norm)  # type: ignore[arg-type]
-    network = in_drawn_numbers(model, seed).network().folded().as_valid()
+    network = folded(in_drawn_numbers(model, seed).network()).as_valid()
     volume = whole_numbers(model, shaped(model, shape)) / 4
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
         network, values = network.to(dtype), volume.astype(str(dtype).removeprefix("torch."))
@@ -93,7 +94,7 @@ def test_with_any_weights_tiles_and_whole_differ_by_rounding_alone(
 )
 @settings(deadline=None, max_examples=30)
 def test_part_of_a_volume_gives_what_the_whole_gives_where_it_reaches_no_cut(
-    model: UNetConfig, seed: int, starts: Zyx, beyond: Zyx, left: Zyx
+    model: NetworkConfig, seed: int, starts: Zyx, beyond: Zyx, left: Zyx
 ) -> None:
     assume(model.depth < 3)
     step, reach = model.stride_px, model.reach_px

@@ -6,22 +6,23 @@ from functools import partial
 
 import pytest
 
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.config.shape import part_mb, pass_mb
 from unet_core.net.memory import batch_of, indexable, pinned_mb
 
 MEASURE = """
 import sys
 import numpy as np
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.memory import keep_freed_memory
 from unet_core.net.predict import Predictor
-from unet_core.net.unet import UNet, initialise
+from unet_core.net.initial import initialise
+from unet_core.net.network import Network
 
 width, depth, dimensions, small, large, precision = map(eval, sys.argv[1:])
-model = UNetConfig(width=width, depth=depth, dimensions=dimensions)
-state = initialise(UNet(model), seed=0).state_dict()
+model = NetworkConfig(width=width, depth=depth, dimensions=dimensions)
+state = initialise(Network.of(model), seed=0).state_dict()
 predictor = Predictor(Checkpoint(model, "none", state), InferConfig(precision=precision))
 keep_freed_memory(False)
 
@@ -61,7 +62,7 @@ def test_a_pass_takes_what_the_formula_says(
         text=True,
         stdout=subprocess.PIPE,
     )
-    model = UNetConfig(width=width, depth=depth, dimensions=dimensions)  # type: ignore[arg-type]
+    model = NetworkConfig(width=width, depth=depth, dimensions=dimensions)  # type: ignore[arg-type]
     bytes_per_value = 4 if precision == "float32" else 2
     predicted = pass_mb(model, [large] * dimensions, bytes_per_value=bytes_per_value)
     assert predicted > 70
@@ -70,24 +71,25 @@ def test_a_pass_takes_what_the_formula_says(
 
 def test_by_hand_it_is_that_of_the_finest_maps_and_of_the_input() -> None:
     maps = 64 * 4 * (568**2 + 3 * 392**2) / 1e6
-    found = pass_mb(UNetConfig(), (572, 572), bytes_per_value=4)
+    found = pass_mb(NetworkConfig(), (572, 572), bytes_per_value=4)
     assert found == pytest.approx(maps + 4 * 572**2 / 1e6)
 
 
 PART = """
 import sys
 import numpy as np
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.geometry import Box
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.engine import Engine
 from unet_core.net.memory import keep_freed_memory
 from unet_core.net.parts import parts_of
 from unet_core.net.predict import Predictor
-from unet_core.net.unet import UNet, initialise
+from unet_core.net.initial import initialise
+from unet_core.net.network import Network
 
 model, count, config, sections, small, large = eval(sys.argv[1])
-state = initialise(UNet(model), seed=0).state_dict()
+state = initialise(Network.of(model), seed=0).state_dict()
 models = [model] * count
 engine = Engine([Predictor(Checkpoint(model, "none", state), config) for _ in models], config)
 keep_freed_memory(False)
@@ -118,7 +120,7 @@ print(run(large))
 def test_averages_and_ensembles_take_what_the_formula_says(
     count: int, averaging: str, sections: int
 ) -> None:
-    model, large = UNetConfig(width=4, depth=2), 960
+    model, large = NetworkConfig(width=4, depth=2), 960
     config = InferConfig(
         precision="float32",
         averaging=averaging,  # type: ignore[arg-type]
@@ -138,7 +140,7 @@ def test_averages_and_ensembles_take_what_the_formula_says(
 
 
 def test_by_hand_an_ensemble_adds_results_and_averaging_a_sum() -> None:
-    model, read = UNetConfig(width=8, depth=1, classes=3), (5, 84, 84)
+    model, read = NetworkConfig(width=8, depth=1, classes=3), (5, 84, 84)
     section = 4 * 2 * (84 - 16) ** 2 / 1e6  # two classes are stored
     one = pass_mb(model, (84, 84), bytes_per_value=4)
     alone = part_mb([model], [read], InferConfig(), bytes_per_value=4)
@@ -156,7 +158,7 @@ def test_a_gpu_reads_from_and_writes_to_powers_of_two() -> None:
 
 
 def test_on_a_gpu_sections_are_shown_as_many_as_half_of_its_memory_holds() -> None:
-    model, size = UNetConfig(), (572, 572)
+    model, size = NetworkConfig(), (572, 572)
     one = pass_mb(model, size, bytes_per_value=2)
     most = partial(batch_of, model, size, bytes_per_value=2)
     assert most(free=None) == 1

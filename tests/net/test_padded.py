@@ -13,7 +13,7 @@ from tests.net.exact import (
     torch_as_before,
     whole_numbers,
 )
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.config.shape import multiply_adds, multiply_adds_per_voxel
 
 __all__ = ["torch_as_before"]
@@ -27,7 +27,7 @@ def test_a_padded_network_needs_the_input_phase_of_the_grid_and_only_that(
 ) -> None:
     """Input starts at ``-tile_halo_px`` from a multiple of 2^depth (the paper's: 2 mod 16)."""
     depth = 1 if kind.get("dimensions") == 3 else 2
-    model = UNetConfig(padding="same", width=3, depth=depth, up=up, **kind)  # type: ignore[arg-type]
+    model = NetworkConfig(padding="same", width=3, depth=depth, up=up, **kind)  # type: ignore[arg-type]
     padded = in_drawn_numbers(model, 2).network().double()
     valid = padded.as_valid()
     step, around, inside = model.stride_px, model.tile_halo_px, model.halo_px
@@ -54,7 +54,7 @@ def test_a_padded_network_needs_the_input_phase_of_the_grid_and_only_that(
 def test_a_padded_tile_is_exact_from_the_halo_rounded_up_to_the_grid_and_not_before(
     up: str, depth: int, convolutions: int
 ) -> None:
-    model = UNetConfig(
+    model = NetworkConfig(
         padding="same",
         width=3,
         depth=depth,
@@ -75,7 +75,7 @@ def test_a_padded_tile_is_exact_from_the_halo_rounded_up_to_the_grid_and_not_bef
 
 
 def test_the_halo_of_the_published_network_and_what_it_costs() -> None:
-    model = UNetConfig(padding="same")
+    model = NetworkConfig(padding="same")
     assert (model.tile_halo_px, model.halo_px, model.reach_px) == (94, 96, 107)
     assert -model.tile_halo_px % model.stride_px == 2  # inputs start at 2 mod 16
     floor = multiply_adds_per_voxel(model, 512)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.net.patches import Bank, drawn, read_ahead, read_batch
 
 
@@ -36,7 +36,7 @@ def bank(z: int, size: int) -> Bank:
 
 
 def test_a_2d_batch_has_no_z_and_its_target_is_the_centre() -> None:
-    model = UNetConfig(depth=1, channels=2)
+    model = NetworkConfig(depth=1, channels=2)
     patches = bank(1, 20)
     batch = read_batch(patches, [2, 0], model, pin=False)
     assert batch.raw.shape == (2, 2, 20, 20)
@@ -47,7 +47,7 @@ def test_a_2d_batch_has_no_z_and_its_target_is_the_centre() -> None:
 
 
 def test_a_3d_batch_is_cropped_along_z_too() -> None:
-    model = UNetConfig(dimensions=3, depth=1, channels=2)
+    model = NetworkConfig(dimensions=3, depth=1, channels=2)
     patches = bank(20, 20)
     batch = read_batch(patches, [1], model, pin=False)
     assert batch.raw.shape == (1, 2, 20, 20, 20)
@@ -57,7 +57,7 @@ def test_a_3d_batch_is_cropped_along_z_too() -> None:
 def test_sections_of_a_2d_batch_are_inputs_channel_by_channel_and_the_target_is_the_middle() -> (
     None
 ):
-    model = UNetConfig(depth=1, channels=2, sections=3)
+    model = NetworkConfig(depth=1, channels=2, sections=3)
     patches = bank(3, 20)
     batch = read_batch(patches, [2, 0], model, pin=False)
     assert batch.raw.shape == (2, 6, 20, 20)

@@ -10,21 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import zyx
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.errors import CheckpointError
 from unet_core.geometry import Box, Zyx, hull, split
 from unet_core.net import predict
 from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.initial import initialise
 from unet_core.net.memory import held_of
+from unet_core.net.network import Network
 from unet_core.net.parts import tiling_of
 from unet_core.net.predict import Predictor, TileTooLarge
-from unet_core.net.unet import UNet, initialise
 from unet_core.ops.intensity import Normaliser, normalise
 
 FLOAT32 = InferConfig(precision="float32")
 
 networks = st.builds(
-    UNetConfig,
+    NetworkConfig,
     width=st.integers(3, 6),
     depth=st.integers(1, 3),
     convolutions=st.integers(1, 2),
@@ -46,9 +47,9 @@ def torch_as_before() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def trained(model: UNetConfig) -> Checkpoint:
+def trained(model: NetworkConfig) -> Checkpoint:
     """A network whose layers all matter; as if it had been trained."""
-    network = initialise(UNet(model), seed=3)
+    network = initialise(Network.of(model), seed=3)
     generator = torch.Generator().manual_seed(4)
     for part in network.modules():
         if isinstance(part, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
@@ -57,7 +58,7 @@ def trained(model: UNetConfig) -> Checkpoint:
     return Checkpoint(model, "none", network.state_dict())
 
 
-def noise(model: UNetConfig, shape: Zyx) -> np.ndarray:
+def noise(model: NetworkConfig, shape: Zyx) -> np.ndarray:
     return np.random.default_rng(5).standard_normal((model.channels, *shape)).astype(np.float32)
 
 
@@ -99,7 +100,7 @@ def in_float64(predictor: Predictor) -> Predictor:
 @given(model=networks, steps=st.integers(1, 3), shape=zyx(1, 40), block=zyx(1, 30))
 @settings(deadline=None, max_examples=25)
 def test_sections_in_tiles_equal_one_pass(
-    model: UNetConfig, steps: int, shape: Zyx, block: Zyx
+    model: NetworkConfig, steps: int, shape: Zyx, block: Zyx
 ) -> None:
     predictor = in_float64(Predictor(trained(model), FLOAT32))
     volume = noise(model, (min(2, shape[0]), *shape[1:]))
@@ -111,7 +112,7 @@ def test_sections_in_tiles_equal_one_pass(
 @given(model=networks, steps=st.integers(1, 2), shape=zyx(1, 12), block=zyx(5, 12))
 @settings(deadline=None, max_examples=10)
 def test_volumes_in_tiles_equal_one_pass(
-    model: UNetConfig, steps: int, shape: Zyx, block: Zyx
+    model: NetworkConfig, steps: int, shape: Zyx, block: Zyx
 ) -> None:
     model = replace(model, dimensions=3, depth=1, width=3)
     predictor = in_float64(Predictor(trained(model), FLOAT32))
@@ -123,7 +124,7 @@ def test_volumes_in_tiles_equal_one_pass(
 @given(model=networks, steps=st.integers(1, 3), averaging=st.sampled_from(["none", "symmetries"]))
 @settings(deadline=None, max_examples=10)
 def test_in_float32_tiles_differ_from_one_pass_by_a_rounding_step_at_most(
-    model: UNetConfig, steps: int, averaging: str
+    model: NetworkConfig, steps: int, averaging: str
 ) -> None:
     config = replace(FLOAT32, averaging=averaging)
     predictor = Predictor(trained(model), config)
@@ -139,7 +140,7 @@ def test_in_float32_tiles_differ_from_one_pass_by_a_rounding_step_at_most(
 def test_part_of_a_volume_gives_the_same_there_and_only_if_it_starts_on_the_grid(
     dimensions: int, padding: str
 ) -> None:
-    model = UNetConfig(
+    model = NetworkConfig(
         dimensions=dimensions,  # type: ignore[arg-type]
         padding=padding,  # type: ignore[arg-type]
         width=4,
@@ -167,7 +168,7 @@ def test_part_of_a_volume_gives_the_same_there_and_only_if_it_starts_on_the_grid
 
 @torch.inference_mode()
 def test_inside_the_volume_a_padded_network_gives_what_it_gives_padded() -> None:
-    model = UNetConfig(padding="same", width=4, depth=2, norm="batch", classes=3)
+    model = NetworkConfig(padding="same", width=4, depth=2, norm="batch", classes=3)
     checkpoint = trained(model)
     predictor = in_float64(Predictor(checkpoint, replace(FLOAT32, dtype="float16")))
     halo = model.halo_px
@@ -180,7 +181,7 @@ def test_inside_the_volume_a_padded_network_gives_what_it_gives_padded() -> None
 
 
 def test_averaging_is_the_mean_over_flips_and_turns() -> None:
-    model = UNetConfig(width=4, depth=1, classes=3)
+    model = NetworkConfig(width=4, depth=1, classes=3)
     config = replace(FLOAT32, dtype="float16")
     one = in_float64(Predictor(trained(model), config))
     mean = in_float64(Predictor(trained(model), replace(config, averaging="symmetries")))
@@ -198,7 +199,7 @@ def test_averaging_is_the_mean_over_flips_and_turns() -> None:
 
 
 def test_averaged_probabilities_do_not_depend_on_tiles_and_turn_with_the_volume() -> None:
-    model = UNetConfig(width=4, depth=2)
+    model = NetworkConfig(width=4, depth=2)
     config = replace(FLOAT32, averaging="symmetries")
     predictor = in_float64(Predictor(trained(model), config))
     volume = noise(model, (1, 24, 40))
@@ -218,7 +219,7 @@ def test_bytes_are_255_p_with_halves_rounded_up() -> None:
 @given(n=st.integers(1, 5))
 @settings(max_examples=5, deadline=None)
 def test_shapes_and_ranges_are_as_promised(n: int) -> None:
-    flat = UNetConfig(width=3, depth=1, classes=4, channels=2)
+    flat = NetworkConfig(width=3, depth=1, classes=4, channels=2)
     out = Predictor(trained(flat), FLOAT32)(np.zeros((2, n, 20, 24), np.uint8))
     assert (out.shape, out.dtype) == ((3, n, 4, 8), np.uint8)
     stack = replace(flat, sections=3)
@@ -233,7 +234,7 @@ def test_shapes_and_ranges_are_as_promised(n: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 def test_intensities_are_the_bits_that_patches_were_normalised_to(dtype: str) -> None:
-    model = UNetConfig(width=3, depth=1, channels=2)
+    model = NetworkConfig(width=3, depth=1, channels=2)
     raw = np.random.default_rng(1).integers(0, 250, (2, 3, 20, 20)).astype(dtype)
     if dtype == "float32":
         raw[0, 1, 2, 3:5] = np.nan, np.inf
@@ -245,7 +246,7 @@ def test_intensities_are_the_bits_that_patches_were_normalised_to(dtype: str) ->
 def test_a_batch_too_large_for_memory_is_halved_until_one_section_does_not_fit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = UNetConfig(width=4, depth=1)
+    model = NetworkConfig(width=4, depth=1)
     predictor = Predictor(trained(model), FLOAT32)
     seen = noise(model, (7, 24, 28))
     expected = predictor(seen)
@@ -278,19 +279,19 @@ def test_a_batch_too_large_for_memory_is_halved_until_one_section_does_not_fit(
 
 
 def test_weights_that_are_not_numbers_are_refused() -> None:
-    checkpoint = trained(UNetConfig(width=4, depth=1))
+    checkpoint = trained(NetworkConfig(width=4, depth=1))
     checkpoint.state["head.bias"][0] = torch.nan
     with pytest.raises(CheckpointError, match=r"not finite.*training history"):
         Predictor(checkpoint, FLOAT32)(np.zeros((1, 1, 20, 20), np.float32))
 
 
 def test_small_blocks_are_seen_with_tiles_of_192_where_that_is_cheap() -> None:
-    tiling = tiling_of(UNetConfig(), 384)
+    tiling = tiling_of(NetworkConfig(), 384)
     (tile,) = tiling.tiles(Box((0, 0, 0), (1, 30, 200)))
     assert tile.read.shape == (1, 192 + 188, 208 + 188)
     assert tile.core.shape == (1, 30, 200)
     assert hull([tile.read, Box((0, 0, 0), (1, 30, 200)).grow(tiling.reach)]) == Box(
         (0, 0, 0), (1, 30, 200)
     ).grow(tiling.reach)
-    assert tiling_of(UNetConfig(), 64).least == (1, 64, 64)
-    assert tiling_of(UNetConfig(dimensions=3), 64).least == (1, 1, 1)
+    assert tiling_of(NetworkConfig(), 64).least == (1, 64, 64)
+    assert tiling_of(NetworkConfig(dimensions=3), 64).least == (1, 1, 1)

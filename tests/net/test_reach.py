@@ -16,7 +16,7 @@ from tests.net.exact import (
     torch_as_before,
     whole_numbers,
 )
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 
 __all__ = ["torch_as_before"]
 
@@ -25,7 +25,7 @@ __all__ = ["torch_as_before"]
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_off_the_grid_every_shift_gives_another_result(up: str, dimensions: int) -> None:
     """The negative control: the laws above would see a grid that does not hold."""
-    model = UNetConfig(dimensions=dimensions, up=up, width=3, depth=5 - dimensions - 1)  # type: ignore[arg-type]
+    model = NetworkConfig(dimensions=dimensions, up=up, width=3, depth=5 - dimensions - 1)  # type: ignore[arg-type]
     step, halo = model.stride_px, model.tile_halo_px
     network = in_drawn_numbers(model, 1).network().as_valid().double()
     size = 2 * halo + 3 * step
@@ -47,7 +47,7 @@ def test_off_the_grid_every_shift_gives_another_result(up: str, dimensions: int)
 )
 @settings(deadline=None, max_examples=30)
 def test_a_voxel_beyond_the_halo_changes_nothing_and_one_at_its_edge_does(
-    model: UNetConfig, seed: int, before: bool, axis: int, place: int
+    model: NetworkConfig, seed: int, before: bool, axis: int, place: int
 ) -> None:
     assume(model.depth < 3)
     step, halo = model.stride_px, model.tile_halo_px
@@ -87,7 +87,7 @@ def test_a_voxel_beyond_the_halo_changes_nothing_and_one_at_its_edge_does(
 def test_one_voxel_reaches_as_far_as_said_and_no_farther(
     up: str, depth: int, convolutions: int
 ) -> None:
-    model = UNetConfig(width=3, depth=depth, convolutions=convolutions, up=up)  # type: ignore[arg-type]
+    model = NetworkConfig(width=3, depth=depth, convolutions=convolutions, up=up)  # type: ignore[arg-type]
     network = in_drawn_numbers(model, 0).network().double()
     step, halo = model.stride_px, model.tile_halo_px
     size = 3 * step + 2 * halo

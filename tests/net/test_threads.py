@@ -23,13 +23,14 @@ THREADS = """
 import os, threading
 import numpy as np
 import torch
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.predict import Predictor
-from unet_core.net.unet import UNet, initialise
+from unet_core.net.initial import initialise
+from unet_core.net.network import Network
 
-model = UNetConfig(width=16, depth=1)
-state = initialise(UNet(model), seed=0).state_dict()
+model = NetworkConfig(width=16, depth=1)
+state = initialise(Network.of(model), seed=0).state_dict()
 predictor = Predictor(Checkpoint(model, "none", state), InferConfig(precision="float32"))
 before = len(os.listdir("/proc/self/task"))
 thread = threading.Thread(target=predictor, args=[np.zeros((1, 1, 60, 60), np.uint8)])
@@ -47,16 +48,17 @@ def test_a_pass_has_one_thread_also_in_a_thread_of_its_own() -> None:
 PASSES = """
 import os, threading, time
 import numpy as np
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.geometry import Box
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.engine import Engine
 from unet_core.net.parts import parts_of
 from unet_core.net.predict import Predictor
-from unet_core.net.unet import UNet, initialise
+from unet_core.net.initial import initialise
+from unet_core.net.network import Network
 
-model, config = UNetConfig(width=16, depth=1), InferConfig(precision="float32")
-state = initialise(UNet(model), seed=0).state_dict()
+model, config = NetworkConfig(width=16, depth=1), InferConfig(precision="float32")
+state = initialise(Network.of(model), seed=0).state_dict()
 engine = Engine([Predictor(Checkpoint(model, "none", state), config)], config)
 parts = parts_of([model], Box((0, 0, 0), (6, 64, 64)), tile_px=64, downsample=(1, 1, 1))
 seen = np.random.default_rng(0).integers(0, 9, (1, 6, 80, 80)).astype(np.uint8)

@@ -7,25 +7,26 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.config.shape import waste
 from unet_core.geometry import Box, Zyx
 from unet_core.net import tile_choice
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.engine import Engine
+from unet_core.net.initial import initialise
 from unet_core.net.memory import indexable
+from unet_core.net.network import Network
 from unet_core.net.parts import parts_of, step_of
 from unet_core.net.predict import Predictor
 from unet_core.net.tile_choice import affordable, candidates, guess, seconds_per_voxel
-from unet_core.net.unet import UNet, initialise
 
-PAPER = UNetConfig()
-CUBE = UNetConfig(dimensions=3, width=32, depth=3)
+PAPER = NetworkConfig()
+CUBE = NetworkConfig(dimensions=3, width=32, depth=3)
 SHARD, VOLUME = (32, 512, 512), (200, 4096, 4096)
 
 
 def sizes(
-    model: UNetConfig, *, gpu: bool = False, shard: Zyx = SHARD, shape: Zyx = VOLUME
+    model: NetworkConfig, *, gpu: bool = False, shard: Zyx = SHARD, shape: Zyx = VOLUME
 ) -> list[int]:
     step = step_of([model], (1, 1, 1))
     return candidates([model], step=step, shard=shard, shape=shape, gpu=gpu)
@@ -42,7 +43,7 @@ def sizes(
 def test_candidates_lie_on_the_grid_and_can_be_counted(
     depth: int, dimensions: int, side: int, shard: int, gpu: bool
 ) -> None:
-    model = UNetConfig(depth=depth, dimensions=dimensions)  # type: ignore[arg-type]
+    model = NetworkConfig(depth=depth, dimensions=dimensions)  # type: ignore[arg-type]
     found = sizes(model, gpu=gpu, shard=(8, shard, shard), shape=(20, side, side))
     assert found == sorted(set(found))
     assert found
@@ -53,7 +54,7 @@ def test_candidates_lie_on_the_grid_and_can_be_counted(
 
 @given(
     models=st.lists(
-        st.builds(UNetConfig, depth=st.integers(1, 4), dimensions=st.sampled_from([2, 3])),
+        st.builds(NetworkConfig, depth=st.integers(1, 4), dimensions=st.sampled_from([2, 3])),
         min_size=1,
         max_size=2,
     ),
@@ -61,7 +62,7 @@ def test_candidates_lie_on_the_grid_and_can_be_counted(
 )
 @settings(deadline=None, max_examples=50)
 def test_candidates_are_tiles_for_every_network_and_every_coarser_level(
-    models: list[UNetConfig], downsample: Zyx
+    models: list[NetworkConfig], downsample: Zyx
 ) -> None:
     step = step_of(models, downsample)
     for px in candidates(models, step=step, shard=SHARD, shape=VOLUME, gpu=False):
@@ -95,7 +96,7 @@ def test_a_trial_takes_little_of_the_work() -> None:
     ("model", "px", "most"),
     [(PAPER, 384, 1.40), (PAPER, 896, 1.16), (CUBE, 168, 1.80)],
 )
-def test_work_over_the_least_there_can_be(model: UNetConfig, px: int, most: float) -> None:
+def test_work_over_the_least_there_can_be(model: NetworkConfig, px: int, most: float) -> None:
     z = px if model.dimensions == 3 else 1
     box = Box((0, 0, 0), (z, px, px))
     (part,) = parts_of([model], box, tile_px=px, downsample=(1, 1, 1))
@@ -105,8 +106,8 @@ def test_work_over_the_least_there_can_be(model: UNetConfig, px: int, most: floa
 
 
 def test_the_time_of_a_unit_counts_its_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = UNetConfig(width=2, depth=4)
-    state = initialise(UNet(model), seed=0).state_dict()
+    model = NetworkConfig(width=2, depth=4)
+    state = initialise(Network.of(model), seed=0).state_dict()
     config = InferConfig(precision="float32")
     engine = Engine([Predictor(Checkpoint(model, "none", state), config)], config)
     shape = (2, 432, 208)
@@ -114,13 +115,13 @@ def test_the_time_of_a_unit_counts_its_smaller_tiles(monkeypatch: pytest.MonkeyP
     assert len({part.read.size for part in parts}) == 2
     assert seconds_per_voxel(engine, parts, "uint8") > 0
     # A device that takes a second for every voxel it is shown, after a slow first pass.
-    seconds, forward = [1e6], UNet.forward
+    seconds, forward = [1e6], Network.forward
 
-    def timed(network: UNet, x: torch.Tensor) -> torch.Tensor:
+    def timed(network: Network, x: torch.Tensor) -> torch.Tensor:
         seconds.append(x.numel() + (1e6 if len(seconds) == 1 else 0))
         return forward(network, x)
 
-    monkeypatch.setattr(UNet, "forward", timed)
+    monkeypatch.setattr(Network, "forward", timed)
     monkeypatch.setattr(tile_choice.time, "perf_counter", lambda: float(sum(seconds)))
     found = seconds_per_voxel(engine, parts, "uint8") * prod(shape)
     assert found == pytest.approx(sum(part.read.size for part in parts))

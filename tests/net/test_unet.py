@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.config.shape import parameters
-from unet_core.net.blocks import CONVOLUTION
-from unet_core.net.unet import UNet, initialise
+from unet_core.net.folding import folded
+from unet_core.net.initial import initialise
+from unet_core.net.layers import CONVOLUTION
+from unet_core.net.network import Network
 
 UPS = ("transposed", "nearest", "bilinear")
 CASES = [
@@ -19,8 +21,8 @@ CASES = [
 ] + [(3, up, padding, 1, 2) for up, padding in itertools.product(UPS, ("valid", "same"))]
 
 
-def network(dimensions: int, up: str, padding: str, depth: int, convolutions: int) -> UNet:
-    config = UNetConfig(
+def network(dimensions: int, up: str, padding: str, depth: int, convolutions: int) -> Network:
+    config = NetworkConfig(
         dimensions=dimensions,  # type: ignore[arg-type]
         up=up,  # type: ignore[arg-type]
         padding=padding,  # type: ignore[arg-type]
@@ -30,10 +32,10 @@ def network(dimensions: int, up: str, padding: str, depth: int, convolutions: in
         channels=2,
         activation="leaky_relu",  # no dead units: what could matter does
     )
-    return initialise(UNet(config), seed=1).double().eval()
+    return initialise(Network.of(config), seed=1).double().eval()
 
 
-def noise(model: UNet, size: int) -> Tensor:
+def noise(model: Network, size: int) -> Tensor:
     generator = torch.Generator().manual_seed(7)
     shape = [1, model.config.channels, *[size] * model.config.dimensions]
     return torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -122,7 +124,7 @@ def test_two_tiles_on_the_grid_make_the_whole_and_off_the_grid_do_not(up: str) -
 )
 def test_parameters_and_sizes_are_those_of_the_network(up: str, norm: str, dimensions: int) -> None:
     for padding in ("valid", "same"):
-        config = UNetConfig(
+        config = NetworkConfig(
             dimensions=dimensions,
             up=up,
             norm=norm,
@@ -133,7 +135,7 @@ def test_parameters_and_sizes_are_those_of_the_network(up: str, norm: str, dimen
         )
         size = config.nearest_input_size(60)
         with torch.device("meta"):
-            model = UNet(config)
+            model = Network.of(config)
             result = model(torch.zeros(1, 1, *[size] * dimensions))
         assert sum(p.numel() for p in model.parameters()) == parameters(config)
         assert result.shape == (1, 3, *[config.output_size(size)] * dimensions)
@@ -142,26 +144,26 @@ def test_parameters_and_sizes_are_those_of_the_network(up: str, norm: str, dimen
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @torch.inference_mode()
 def test_folding_the_normalisation_changes_nothing(padding: str) -> None:
-    config = UNetConfig(norm="batch", padding=padding, width=4, depth=2)  # type: ignore[arg-type]
-    model = initialise(UNet(config), seed=0).double()
+    config = NetworkConfig(norm="batch", padding=padding, width=4, depth=2)  # type: ignore[arg-type]
+    model = initialise(Network.of(config), seed=0).double()
     x = noise(model, config.nearest_input_size(60))
     for _ in range(3):
         model(x)
     model.eval()
-    folded = model.folded()
-    assert folded.config.norm == "none"
-    assert equal(folded(x), model(x))
+    without = folded(model)
+    assert not any("running" in name for name in without.state_dict())
+    assert equal(without(x), model(x))
 
 
 def test_weights_have_the_deviation_of_the_paper() -> None:
-    model = initialise(UNet(UNetConfig(width=16, depth=2)), seed=3)
-    weight = model.decoder[0][0].weight  # 64 channels of 3x3: N = 576
+    model = initialise(Network.of(NetworkConfig(width=16, depth=2)), seed=3)
+    weight = model.at("decoder.0.0").weight  # 64 channels of 3x3: N = 576
     assert weight.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.02)
     assert all((p == 0).all() for name, p in model.named_parameters() if name.endswith("bias"))
 
 
 def test_dropout_acts_in_training_alone() -> None:
-    model = initialise(UNet(UNetConfig(width=4, depth=1, dropout=0.5)), seed=0)
+    model = initialise(Network.of(NetworkConfig(width=4, depth=1, dropout=0.5)), seed=0)
     x = torch.ones(1, 1, 20, 20)
     assert not torch.equal(model(x), model(x))
     model.eval()

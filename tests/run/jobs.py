@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from tests.stages.test_infer import CONFIG, MODEL, checkpoint_file, noise, raw_store, statistics_of
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.geometry import Block, Box, Zyx, blocks
 from unet_core.io.arrays import chunk_of, create_array, open_level, shard_of
 from unet_core.net import engine
 from unet_core.net.checkpoint import read_checkpoint
 from unet_core.net.engine import Member, engine_of
 from unet_core.net.memory import held_of
-from unet_core.net.unet import UNet
+from unet_core.net.network import Network
 from unet_core.ops.intensity import normaliser
 from unet_core.run.inference import Job, infer_blocks
 
@@ -40,7 +40,7 @@ def job_of(
     *,
     shard: Zyx,
     tile_px: int,
-    model: UNetConfig = MODEL,
+    model: NetworkConfig = MODEL,
     **changes: Any,
 ) -> Job:
     """A job with its stores, as the stage makes it."""
@@ -84,19 +84,19 @@ def result_of(job: Job) -> np.ndarray:
 def limited(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     """A device whose memory holds inputs of so many voxels; returns those it was given."""
     given: list[int] = []
-    forward = UNet.forward
+    forward = Network.forward
 
-    def checked(network: UNet, x: torch.Tensor) -> torch.Tensor:
+    def checked(network: Network, x: torch.Tensor) -> torch.Tensor:
         given.append(x.numel())
         if x.numel() > most:
             raise torch.OutOfMemoryError("as a GPU would")
         return forward(network, x)
 
-    monkeypatch.setattr(UNet, "forward", checked)
+    monkeypatch.setattr(Network, "forward", checked)
     return given
 
 
-def large_job(folder: Path, shape: Zyx, *, tile_px: int, model: UNetConfig = MODEL) -> Job:
+def large_job(folder: Path, shape: Zyx, *, tile_px: int, model: NetworkConfig = MODEL) -> Job:
     """A job of a volume that nobody makes."""
     job = job_of(folder, noise((1, 1, 8, 8)), shard=(1, 8, 8), tile_px=8, model=model)
     within, shard = Box((0, 0, 0), shape), (1, 512, 512)

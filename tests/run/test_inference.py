@@ -18,7 +18,7 @@ from unet_core.io.arrays import open_level
 from unet_core.net import engine
 from unet_core.net.checkpoint import read_checkpoint, write_checkpoint
 from unet_core.net.engine import Engine, engine_of
-from unet_core.net.unet import UNet
+from unet_core.net.network import Network
 from unet_core.run import inference
 from unet_core.run.inference import infer_blocks
 
@@ -164,8 +164,8 @@ def test_nothing_of_a_block_that_is_not_finite_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_of(tmp_path, noise((1, 1, 16, 32)), shard=(1, 16, 16), tile_px=16)
-    forward = UNet.forward
-    monkeypatch.setattr(UNet, "forward", lambda network, x: forward(network, x) * torch.nan)
+    forward = Network.forward
+    monkeypatch.setattr(Network, "forward", lambda network, x: forward(network, x) * torch.nan)
     with pytest.raises(CheckpointError, match="not finite"):
         infer_blocks(plan_of(job)[:1], job=job)
     assert not [path for path in job.out.rglob("*") if path.is_file() and "/c/" in str(path)]

@@ -16,7 +16,7 @@ from tests.stages.test_infer import MODEL, checkpoint_file, noise, raw_store, st
 from unet_core.errors import PlanError
 from unet_core.net import engine, predict
 from unet_core.net.engine import engine_of
-from unet_core.net.unet import UNet
+from unet_core.net.network import Network
 from unet_core.run.inference import infer_blocks
 from unet_core.run.tile_choice import _Trial, try_tiles
 
@@ -96,14 +96,14 @@ FULL = [
 def test_a_library_of_the_gpu_says_in_its_own_words_that_memory_is_full(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most, forward = 300 * 300, UNet.forward
+    most, forward = 300 * 300, Network.forward
 
-    def checked(network: UNet, x: torch.Tensor) -> torch.Tensor:
+    def checked(network: Network, x: torch.Tensor) -> torch.Tensor:
         if x.numel() > most:
             raise RuntimeError(words)
         return forward(network, x)
 
-    monkeypatch.setattr(UNet, "forward", checked)
+    monkeypatch.setattr(Network, "forward", checked)
     values = noise((1, 1, 16, 500))
     result_of(job_of(tmp_path, values, shard=(1, 16, 504), tile_px=512))
     most = 0
@@ -114,10 +114,10 @@ def test_a_library_of_the_gpu_says_in_its_own_words_that_memory_is_full(
 def test_another_error_of_a_library_is_not_taken_for_a_full_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(network: UNet, x: torch.Tensor) -> torch.Tensor:
+    def broken(network: Network, x: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(UNet, "forward", broken)
+    monkeypatch.setattr(Network, "forward", broken)
     job = job_of(tmp_path, noise((1, 1, 16, 40)), shard=(1, 16, 40), tile_px=512)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         result_of(job)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.run.jobs import MODEL, fresh, job_of, noise, plan_of
 from tests.stages.test_infer import raw_store
-from unet_core.config import Resources, UNetConfig
+from unet_core.config import NetworkConfig, Resources
 from unet_core.geometry import Block, Box, Zyx, hull
 from unet_core.io.arrays import open_level
 from unet_core.io.cache import Cache
@@ -28,7 +28,7 @@ CASES = [
 
 @pytest.mark.parametrize(("model", "shape", "chunk", "shard", "tile_px"), CASES)
 def test_at_most_a_fifth_is_decoded_again_whatever_the_workers(
-    tmp_path: Path, model: UNetConfig, shape: Zyx, chunk: Zyx, shard: Zyx, tile_px: int
+    tmp_path: Path, model: NetworkConfig, shape: Zyx, chunk: Zyx, shard: Zyx, tile_px: int
 ) -> None:
     job = job_of(tmp_path / "job", noise((1, 1, 8, 8)), shard=(1, 8, 8), tile_px=8, model=model)
     store = raw_store(tmp_path / "raw.ome.zarr", noise((1, *shape)), shard, chunk=chunk)

@@ -15,10 +15,10 @@ import yaml
 from tests.slurm.project import Project, new_project
 from tests.slurm.sandbox import Sandbox
 from tests.stages.test_infer import checkpoint_file, noise, raw_store
-from unet_core.config import InferConfig, Resources, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig, Resources
 from unet_core.stages.infer import infer_probabilities
 
-MODEL = UNetConfig(width=16, depth=2)
+MODEL = NetworkConfig(width=16, depth=2)
 INFER: dict[str, Any] = {"tile_px": 128, "precision": "float32"}
 BLOCKS = 24
 EDGE = 256

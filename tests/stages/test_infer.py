@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from unet_core.config import InferConfig, Resources, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig, Resources
 from unet_core.errors import BlockError, CheckpointError, PlanError, StoreError
 from unet_core.geometry import Box, Zyx
 from unet_core.io.arrays import array_digest, create_array, open_level, shard_of
 from unet_core.io.ledger import building
 from unet_core.io.ngff import attributes_of, content_of, multiscale, voxel_size_of
 from unet_core.net.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from unet_core.net.unet import UNet, initialise
+from unet_core.net.initial import initialise
+from unet_core.net.network import Network
 from unet_core.run import inference
 from unet_core.stages.infer import infer_probabilities
 
 CONFIG = InferConfig(tile_px=16, precision="float32")
-MODEL = UNetConfig(width=4, depth=2, classes=3, activation="leaky_relu")
+MODEL = NetworkConfig(width=4, depth=2, classes=3, activation="leaky_relu")
 SIZE = (50.0, 4.0, 4.0)
 
 
@@ -71,8 +72,8 @@ def raw_store(
     return store
 
 
-def checkpoint_file(path: Path, model: UNetConfig = MODEL, normalise: str = "mean_std") -> Path:
-    network = initialise(UNet(model), seed=2)
+def checkpoint_file(path: Path, model: NetworkConfig = MODEL, normalise: str = "mean_std") -> Path:
+    network = initialise(Network.of(model), seed=2)
     write_checkpoint(path, Checkpoint(model, normalise, network.state_dict()))
     return path
 
@@ -87,7 +88,7 @@ def probabilities_of(
     *,
     shard: Zyx,
     config: InferConfig = CONFIG,
-    model: UNetConfig = MODEL,
+    model: NetworkConfig = MODEL,
     statistics: list[dict[str, Any]] | None = None,
     **resources: int,
 ) -> np.ndarray:
@@ -317,7 +318,7 @@ def test_what_does_not_fit_together_is_refused_before_any_block(tmp_path: Path) 
 
 
 def test_ruined_weights_are_named_with_the_block(tmp_path: Path) -> None:
-    network = initialise(UNet(MODEL), seed=2)
+    network = initialise(Network.of(MODEL), seed=2)
     network.head.bias.data[0] = torch.inf
     write_checkpoint(tmp_path / "best.pt", Checkpoint(MODEL, "none", network.state_dict()))
     with pytest.raises(BlockError, match=r"block 0-0-0: CheckpointError.*not finite"):

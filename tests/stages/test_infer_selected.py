@@ -22,14 +22,15 @@ from tests.stages.test_infer import (
     torch_as_before,
 )
 from tests.strategies import zyx
-from unet_core.config import InferConfig, Resources, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig, Resources
 from unet_core.errors import PlanError, StoreError
 from unet_core.geometry import Box, Zyx
 from unet_core.io.arrays import array_digest, create_array, open_level, read, shard_of
 from unet_core.io.ledger import building
 from unet_core.io.ngff import attributes_of, multiscale, voxel_size_of
 from unet_core.net.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from unet_core.net.unet import UNet, initialise
+from unet_core.net.initial import initialise
+from unet_core.net.network import Network
 from unet_core.stages.infer import infer_probabilities
 
 __all__ = ["torch_as_before"]
@@ -44,7 +45,7 @@ def infer(
     *,
     shard: Zyx = (1, 16, 16),
     config: InferConfig = CONFIG,
-    models: tuple[UNetConfig, ...] = (MODEL,),
+    models: tuple[NetworkConfig, ...] = (MODEL,),
     mask: np.ndarray | None = None,
     **resources: Any,
 ) -> np.ndarray:
@@ -53,7 +54,7 @@ def infer(
         checkpoint_file(folder / f"{number}.pt", model) for number, model in enumerate(models)
     ]
     for number, path in enumerate(checkpoints[1:], start=1):
-        network = initialise(UNet(models[number]), seed=10 + number)
+        network = initialise(Network.of(models[number]), seed=10 + number)
         write_checkpoint(path, Checkpoint(models[number], "percentile", network.state_dict()))
     out = folder / "probabilities.ome.zarr"
     infer_probabilities(
@@ -92,7 +93,7 @@ def boxes_of(values: np.ndarray, downsample: Zyx) -> np.ndarray:
 
 @pytest.mark.parametrize("model", [MODEL, CUBE], ids=["2-D", "3-D"])
 def test_a_region_is_what_the_whole_has_there_and_0_elsewhere(
-    model: UNetConfig, tmp_path: Path
+    model: NetworkConfig, tmp_path: Path
 ) -> None:
     values = noise((1, 5, 37, 45))
     config = replace(CONFIG, tile_px=12)
@@ -146,7 +147,7 @@ def test_classes_are_those_asked_for_with_their_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", [MODEL, CUBE], ids=["2-D", "3-D"])
 @pytest.mark.parametrize("downsample", [(1, 2, 2), (2, 4, 2), (3, 1, 1)])
 def test_a_coarser_level_is_the_mean_over_boxes(
-    model: UNetConfig, downsample: Zyx, tmp_path: Path
+    model: NetworkConfig, downsample: Zyx, tmp_path: Path
 ) -> None:
     values = noise((1, 5, 37, 45))
     keys: dict[str, Any] = {"shard": (2, 16, 16), "models": (model,)}

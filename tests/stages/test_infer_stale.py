@@ -10,11 +10,11 @@ import pytest
 
 from tests.stages.stores import mask_store
 from tests.stages.test_infer import checkpoint_file, noise, raw_store
-from unet_core.config import InferConfig, Resources, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig, Resources
 from unet_core.io.ngff import attributes_of, content_of
 from unet_core.stages.infer import infer_probabilities
 
-NET = UNetConfig(width=2, depth=1, convolutions=1)
+NET = NetworkConfig(width=2, depth=1, convolutions=1)
 CONFIG = InferConfig(tile_px=16, precision="float32")
 BLOCKS = 4
 
@@ -66,7 +66,7 @@ def test_another_setting_makes_every_block_stale(run: Run, changed: dict[str, An
 
 
 def test_other_weights_raw_or_mask_make_every_block_stale(run: Run) -> None:
-    other = checkpoint_file(run.folder / "other.pt", UNetConfig(width=4, depth=1, convolutions=1))
+    other = checkpoint_file(run.folder / "other.pt", NetworkConfig(width=4, depth=1, convolutions=1))
     assert run.again(checkpoint=other) == BLOCKS
     assert run.again(checkpoint=[other, run.given["checkpoint"]]) == BLOCKS
     assert run.again(checkpoint=[run.given["checkpoint"], other]) == 0, "order counts for nothing"
@@ -109,7 +109,7 @@ def test_what_computes_makes_none(run: Run) -> None:
 
 
 def test_the_tile_decides_where_a_network_sees_its_mean(run: Run) -> None:
-    net = UNetConfig(width=2, depth=1, convolutions=1, norm="instance")
+    net = NetworkConfig(width=2, depth=1, convolutions=1, norm="instance")
     best = checkpoint_file(run.folder / "instance.pt", net)
     assert run.again(checkpoint=best) == BLOCKS
     assert run.again(InferConfig(tile_px=8, precision="float32"), checkpoint=best) == BLOCKS

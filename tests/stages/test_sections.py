@@ -9,16 +9,17 @@ import torch
 
 from tests.net.exact import at_once
 from tests.stages.test_augment import build, volume_of
-from unet_core.config import AugmentConfig, InferConfig, Resources, TrainConfig, UNetConfig
+from unet_core.config import AugmentConfig, InferConfig, NetworkConfig, Resources, TrainConfig
 from unet_core.errors import ConfigError
 from unet_core.io.arrays import open_level
 from unet_core.io.ngff import attributes_of
 from unet_core.net.checkpoint import read_checkpoint
+from unet_core.net.folding import folded
 from unet_core.ops.intensity import normalise, normaliser
 from unet_core.stages.infer import infer_probabilities
 from unet_core.stages.train import train_unet
 
-MODEL = UNetConfig(width=4, depth=1, channels=2, sections=5, norm="batch", dropout=0.0)
+MODEL = NetworkConfig(width=4, depth=1, channels=2, sections=5, norm="batch", dropout=0.0)
 BANK = AugmentConfig(patches=4, patch=(5, 20, 20), shard_patches=2)
 TRAIN = TrainConfig(steps=5, optimiser="adam", learning_rate=0.01, precision="float32")
 ONE = Resources(threads=1)
@@ -70,7 +71,7 @@ def test_inference_of_a_trained_network_equals_one_pass_over_the_mirrored_volume
     level = open_level(raw)
     by = normaliser(attributes_of(raw)["unet"]["statistics"], "mean_std", level.dtype)
     seen = normalise(np.asarray(level[:]), by).astype(np.float64)
-    network = checkpoint.network().folded().as_valid().double()
+    network = folded(checkpoint.network()).as_valid().double()
     logits = torch.from_numpy(at_once(network, seen))
     expected = np.floor(255 * logits.softmax(dim=0)[1:].numpy() + 0.5)
     found = np.asarray(open_level(out)[:])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from unet_core.config import Resources, TrainConfig, UNetConfig, canonical
+from unet_core.config import NetworkConfig, Resources, TrainConfig, canonical
 from unet_core.errors import ConfigError, Interrupted, PlanError
 from unet_core.io.arrays import array_digest, create_array, open_level
 from unet_core.io.ledger import building
@@ -25,7 +25,7 @@ from unet_core.net.checkpoint import read_checkpoint, read_state
 from unet_core.run import steps
 from unet_core.stages.train import train_unet
 
-MODEL = UNetConfig(width=8, depth=1, norm="batch", dropout=0.2)
+MODEL = NetworkConfig(width=8, depth=1, norm="batch", dropout=0.2)
 CONFIG = TrainConfig(
     steps=60,
     batch=2,
@@ -227,7 +227,7 @@ def test_a_damaged_state_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFix
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_first_step(
-    tmp_path: Path, bank: dict[str, Any], model: UNetConfig, message: str | None
+    tmp_path: Path, bank: dict[str, Any], model: NetworkConfig, message: str | None
 ) -> None:
     patches = write_bank(tmp_path / "t.zarr", **bank)
     arguments: dict[str, Any] = {
@@ -285,7 +285,7 @@ def test_on_a_gpu_equal_work_gives_equal_bytes(tmp_path: Path, precision: str) -
 
 
 def test_a_3d_network_trains_on_volumes(tmp_path: Path) -> None:
-    model = UNetConfig(dimensions=3, width=4, depth=1, padding="same", up="bilinear")
+    model = NetworkConfig(dimensions=3, width=4, depth=1, padding="same", up="bilinear")
     bank = write_bank(tmp_path / "t.zarr", patches=2, shape=(4, 28, 28))
     train_unet(
         replace(CONFIG, steps=3, precision="auto"), model=model, patches=bank, validation=bank,

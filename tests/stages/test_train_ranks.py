@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.stages.test_train import CONFIG, MODEL, write_bank
-from unet_core.config import Resources, TrainConfig, UNetConfig, canonical
+from unet_core.config import NetworkConfig, Resources, TrainConfig, canonical
 from unet_core.errors import ConfigError, PlanError
 from unet_core.net.checkpoint import read_checkpoint
 from unet_core.stages.train_ranks import COUNT, start_ranks
@@ -28,7 +28,7 @@ PLAIN = replace(MODEL, dropout=0.0)
 
 
 def command(
-    folder: Path, *, gpus: int, config: TrainConfig = FEW, model: UNetConfig = PLAIN
+    folder: Path, *, gpus: int, config: TrainConfig = FEW, model: NetworkConfig = PLAIN
 ) -> list[str]:
     settings = json.dumps(
         {"train": json.loads(canonical(config)), "model": json.loads(canonical(model))}

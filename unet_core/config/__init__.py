@@ -7,8 +7,9 @@ from unet_core.config.data import (
     VolumeConfig,
     WeightsConfig,
 )
+from unet_core.config.inference import InferConfig
 from unet_core.config.load import canonical, load
-from unet_core.config.model import InferConfig, UNetConfig
+from unet_core.config.networks.settings import NetworkConfig
 from unet_core.config.resources import Resources
 from unet_core.config.result import (
     CalibrateConfig,
@@ -31,7 +32,7 @@ __all__ = [
     "StitchConfig",
     "TrainConfig",
     "TruthConfig",
-    "UNetConfig",
+    "NetworkConfig",
     "VolumeConfig",
     "WeightsConfig",
     "canonical",

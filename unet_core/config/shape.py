@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from unet_core.config.model import InferConfig, UNetConfig
+from unet_core.config.inference import InferConfig
+from unet_core.config.networks.settings import NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Convolution:
     """Voxels per axis of its result."""
 
 
-def layers(model: UNetConfig, size: int) -> Iterator[Convolution]:
+def layers(model: NetworkConfig, size: int) -> Iterator[Convolution]:
     """All convolutions of `model` in the order they are computed on `size` voxels per axis."""
     model.output_size(size)
     normed, loss = model.norm != "none", 2 if model.padding == "valid" else 0
@@ -62,7 +63,7 @@ def layers(model: UNetConfig, size: int) -> Iterator[Convolution]:
     yield Convolution(1, 1, model.width, model.classes, 0, False, size)
 
 
-def parameters(model: UNetConfig) -> int:
+def parameters(model: NetworkConfig) -> int:
     """Numbers that training adjusts."""
     size = next(model.input_sizes())
     # A convolution before a normalisation has no bias: the normalisation would remove it.
@@ -73,12 +74,12 @@ def parameters(model: UNetConfig) -> int:
     )
 
 
-def convolutions(model: UNetConfig) -> int:
+def convolutions(model: NetworkConfig) -> int:
     """Convolutions of the network, transposed ones and the head included."""
     return sum(1 for _ in layers(model, next(model.input_sizes())))
 
 
-def multiply_adds(model: UNetConfig, size: int | Sequence[int]) -> int:
+def multiply_adds(model: NetworkConfig, size: int | Sequence[int]) -> int:
     """Multiplications (each with one addition) of one pass over an input.
 
     `size`: voxels per axis, or one number where all axes are alike.
@@ -90,12 +91,12 @@ def multiply_adds(model: UNetConfig, size: int | Sequence[int]) -> int:
     )
 
 
-def multiply_adds_per_voxel(model: UNetConfig, size: int) -> float:
+def multiply_adds_per_voxel(model: NetworkConfig, size: int) -> float:
     """Multiply-adds per output voxel of one pass over `size` voxels per axis."""
     return multiply_adds(model, size) / int(model.output_size(size) ** model.dimensions)
 
 
-def least_multiply_adds(model: UNetConfig) -> float:
+def least_multiply_adds(model: NetworkConfig) -> float:
     """Multiply-adds per output voxel of a tile without end: the least there can be."""
     return sum(
         float((layer.taps / 2**layer.level) ** model.dimensions) * layer.inputs * layer.outputs
@@ -103,7 +104,7 @@ def least_multiply_adds(model: UNetConfig) -> float:
     )
 
 
-def waste(model: UNetConfig, inputs: Iterable[Sequence[int]], *, voxels: int) -> float:
+def waste(model: NetworkConfig, inputs: Iterable[Sequence[int]], *, voxels: int) -> float:
     """Work spent on `voxels` results, over the least there can be; 1 is perfect.
 
     `inputs`: sizes (one per axis of the network) of what it is shown for them, run without
@@ -115,7 +116,7 @@ def waste(model: UNetConfig, inputs: Iterable[Sequence[int]], *, voxels: int) ->
     return spent / (least_multiply_adds(model) * voxels)
 
 
-def activation_mb(model: UNetConfig, size: int | Sequence[int], *, bytes_per_value: int) -> float:
+def activation_mb(model: NetworkConfig, size: int | Sequence[int], *, bytes_per_value: int) -> float:
     """Most memory (MB) that the feature maps of one inference pass take at a time.
 
     `size` is of the input: voxels per axis, or one number where all axes are alike. On the way
@@ -149,7 +150,7 @@ both number types)."""
 
 
 def pass_mb(
-    model: UNetConfig, sizes: Sequence[int], *, bytes_per_value: int, averaged: bool = False
+    model: NetworkConfig, sizes: Sequence[int], *, bytes_per_value: int, averaged: bool = False
 ) -> float:
     """Most memory (MB) that one pass over an input of `sizes` takes.
 
@@ -167,14 +168,14 @@ def pass_mb(
     return inputs + max(maps, last) + averaged * 4 * model.classes * yielded
 
 
-def yielded_voxels(model: UNetConfig, sizes: Sequence[int]) -> int:
+def yielded_voxels(model: NetworkConfig, sizes: Sequence[int]) -> int:
     """Voxels that one pass over an input of `sizes` yields, run without padding."""
     valid = replace(model, padding="valid")
     return prod(valid.output_size(size) for size in sizes)
 
 
 def part_mb(
-    models: Sequence[UNetConfig],
+    models: Sequence[NetworkConfig],
     reads: Sequence[Sequence[int]],
     config: InferConfig,
     *,
@@ -199,10 +200,10 @@ def part_mb(
     return most
 
 
-def weights_mb(model: UNetConfig) -> float:
+def weights_mb(model: NetworkConfig) -> float:
     """Memory (MB) of the weights, in float32 and once more as the kernels want them."""
     return 2 * 4 * parameters(model) / 1e6
 
 
-def _sizes(model: UNetConfig, size: int | Sequence[int]) -> Sequence[int]:
+def _sizes(model: NetworkConfig, size: int | Sequence[int]) -> Sequence[int]:
     return [size] * model.dimensions if isinstance(size, int) else size

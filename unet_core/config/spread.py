@@ -11,8 +11,8 @@ from typing import Any
 
 from unet_core.config.base import Zyx
 from unet_core.config.extent import Extent
+from unet_core.config.inference import InferConfig
 from unet_core.config.load import load
-from unet_core.config.model import InferConfig
 from unet_core.config.sheet import Volume
 from unet_core.config.slabs import MOST_SLABS, default_slab
 from unet_core.config.workflow import Workflow

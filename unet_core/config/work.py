@@ -11,7 +11,7 @@ from math import ceil, prod
 from typing import Any
 
 from unet_core.config.extent import Extent, counted
-from unet_core.config.model import UNetConfig
+from unet_core.config.networks.settings import NetworkConfig
 from unet_core.geometry import Zyx
 
 PROCESS_MB = 300
@@ -217,7 +217,7 @@ def itemsize_of(dtype: str) -> int:
     return {"uint8": 1, "float16": 2}[dtype]
 
 
-def channels_of(models: Sequence[UNetConfig]) -> int:
+def channels_of(models: Sequence[NetworkConfig]) -> int:
     """Channels of the raw volumes that networks are made for."""
     return max(model.channels for model in models)
 

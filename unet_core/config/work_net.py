@@ -6,7 +6,8 @@ from math import lcm, log, prod
 from typing import Any
 
 from unet_core.config.extent import Extent, counted
-from unet_core.config.model import InferConfig, UNetConfig
+from unet_core.config.inference import InferConfig
+from unet_core.config.networks.settings import NetworkConfig
 from unet_core.config.presets import Model
 from unet_core.config.shape import KEPT, layers, multiply_adds, parameters, pass_mb, weights_mb
 from unet_core.config.work import Work, itemsize_of
@@ -67,13 +68,13 @@ def train(sections: Mapping[str, Any], model: Model, *, gpus: int) -> Work:
     )
 
 
-def maps_mb(model: UNetConfig, axes: Sequence[int]) -> float:
+def maps_mb(model: NetworkConfig, axes: Sequence[int]) -> float:
     """Memory (MB) of all feature maps of one input in float32."""
     same = zip(*(layers(model, size) for size in axes), strict=True)
     return float(sum(4 * one[0].outputs * prod(layer.size for layer in one) for one in same)) / 1e6
 
 
-def tile_of(config: InferConfig, models: Sequence[UNetConfig], extent: Extent, *, gpu: bool) -> int:
+def tile_of(config: InferConfig, models: Sequence[NetworkConfig], extent: Extent, *, gpu: bool) -> int:
     """Voxels per side of a pass: as set, or about what the trial will find."""
     dimensions = max(model.dimensions for model in models)
     along = config.downsample[3 - dimensions :]
@@ -91,7 +92,7 @@ def tile_of(config: InferConfig, models: Sequence[UNetConfig], extent: Extent, *
 
 def infer(
     sections: Mapping[str, Any],
-    models: Sequence[UNetConfig],
+    models: Sequence[NetworkConfig],
     extent: Extent,
     *,
     threads: int,
@@ -132,14 +133,14 @@ def infer(
     )
 
 
-def _seen(model: UNetConfig, tiles: Sequence[int]) -> list[int]:
+def _seen(model: NetworkConfig, tiles: Sequence[int]) -> list[int]:
     """Sizes of the input, per axis that the network sees, of one pass without padding."""
     along = tiles[3 - model.dimensions :]
     stride, halo = model.stride_px, model.tile_halo_px
     return [-(-n // stride) * stride + 2 * halo for n in along]
 
 
-def _per_voxel(model: UNetConfig, seen: Sequence[int], tiles: Sequence[int]) -> float:
+def _per_voxel(model: NetworkConfig, seen: Sequence[int], tiles: Sequence[int]) -> float:
     """Operations per voxel that is stored, halo included."""
     valid = replace(model, padding="valid")
     return 2 * multiply_adds(valid, list(seen)) / prod(tiles[3 - model.dimensions :])
@@ -154,7 +155,7 @@ def _within(config: InferConfig, shape: Zyx) -> list[int]:
 
 
 def _arrays_mb(
-    config: InferConfig, models: Sequence[UNetConfig], extent: Extent, unit: Sequence[int]
+    config: InferConfig, models: Sequence[NetworkConfig], extent: Extent, unit: Sequence[int]
 ) -> float:
     """Voxels of all units in flight, at the worst moment: raw as seen and decoded, and results."""
     halo = max(model.tile_halo_px for model in models)

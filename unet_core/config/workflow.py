@@ -12,8 +12,8 @@ from typing import Any
 
 from unet_core.config.base import Zyx
 from unet_core.config.data import AugmentConfig, ConvertConfig, TruthConfig, WeightsConfig
+from unet_core.config.inference import InferConfig
 from unet_core.config.load import canonical, load
-from unet_core.config.model import InferConfig
 from unet_core.config.presets import (
     MODEL_SECTIONS,
     Model,

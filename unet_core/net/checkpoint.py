@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unet_core.config import UNetConfig, load
+from unet_core.config import NetworkConfig, load
 from unet_core.errors import CheckpointError, ConfigError
-from unet_core.net.unet import UNet
+from unet_core.net.network import Network
 from unet_core.provenance import digest_of
 
 FORMAT = 1
@@ -24,7 +24,7 @@ _SHOWN = 8
 class Checkpoint:
     """All that inference needs to know of a trained network."""
 
-    model: UNetConfig
+    model: NetworkConfig
     """Its architecture."""
 
     normalise: str
@@ -38,7 +38,7 @@ class Checkpoint:
         """Digest of the weights: names, shapes, types and values."""
         return state_digest(self.state)
 
-    def network(self) -> UNet:
+    def network(self) -> Network:
         """The network, in inference mode, float32, on the CPU.
 
         Raises
@@ -47,7 +47,7 @@ class Checkpoint:
             If the weights are not those of the architecture.
         """
         with torch.device("meta"):
-            network = UNet(self.model)
+            network = Network.of(self.model)
         fill(network, self.state, assign=True)
         return network.eval()
 
@@ -81,7 +81,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{FORMAT}; missing: {', '.join(sorted(missing)) or 'nothing'}); train it again"
         )
     try:
-        model = load(UNetConfig, content["model"], section="model")
+        model = load(NetworkConfig, content["model"], section="model")
     except ConfigError as error:
         raise CheckpointError(
             f"{path} holds an architecture that cannot be built: {error}"

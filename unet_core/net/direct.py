@@ -1,12 +1,15 @@
 """The network's layers on a CPU: one library for all convolutions, and a faster pooling."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from unet_core.net.unet import UNet
+from unet_core.config.networks.layers import Convolution, Pooling
+from unet_core.net.layers import Conv2d, Conv3d
+from unet_core.net.network import Network
 
 
 class Direct(nn.Module):
@@ -17,17 +20,18 @@ class Direct(nn.Module):
     the layout that the next layer wants.
     """
 
-    def __init__(self, convolution: nn.Conv2d | nn.Conv3d) -> None:
+    def __init__(self, convolution: Conv2d | Conv3d) -> None:
         super().__init__()
         self.convolution = convolution
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the convolution gives, without padding."""
+        """What the convolution gives."""
         own = self.convolution
         if x.dtype == torch.float64 or (x.dtype == torch.bfloat16 and not _has_bfloat16()):
             return cast(Tensor, own(x))
+        x, padding = own.padded(x)
         return torch.mkldnn_convolution(
-            x, own.weight, own.bias, [0] * (x.ndim - 2), own.stride, own.dilation, 1
+            x, own.kernels(), own.bias, padding, own.stride, own.dilation, own.groups
         )
 
 
@@ -38,27 +42,37 @@ def _has_bfloat16() -> bool:
 
 
 class Pool(nn.Module):
-    """The largest of 2 voxels per axis: (n, c, ..., y, x) -> (n, c, ..., y / 2, x / 2).
+    """The largest of windows that do not overlap: (n, c, ..., y, x) -> (n, c, ..., y / s, x / s).
 
     As maxima of strided views: up to 7 times as fast as torch's pooling, which also writes where
     each was found, in 8 bytes. NaN stays NaN.
     """
 
+    def __init__(self, steps: Sequence[int]) -> None:
+        super().__init__()
+        self.steps = tuple(steps)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Features at twice the voxel size; sizes are even."""
-        for axis in range(2, x.ndim):
+        """Features at a larger voxel size; what fills no window is left out."""
+        for axis, step in enumerate(self.steps, start=2):
+            if step == 1:
+                continue
             before = (slice(None),) * axis
-            x = torch.maximum(x[(*before, slice(0, None, 2))], x[(*before, slice(1, None, 2))])
+            stop = x.shape[axis] // step * step
+            first, *others = (x[(*before, slice(i, stop, step))] for i in range(step))
+            for other in others:
+                first = torch.maximum(first, other)
+            x = first
         return x
 
 
-def made_direct(network: UNet) -> UNet:
+def made_direct(network: Network) -> Network:
     """The network with all convolutions by oneDNN, where torch was built with it; changes it."""
-    network.register_module("pool", Pool())
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return network
-    for parent in list(network.modules()):
-        for name, part in list(parent.named_children()):
-            if isinstance(part, nn.Conv2d | nn.Conv3d):
-                setattr(parent, name, Direct(part))
+    direct = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    for node in network.graph.nodes:
+        layer = node.layer
+        if isinstance(layer, Pooling) and layer.kind == "max" and layer.is_disjoint:
+            network.put(node.name, Pool(layer.kernel))
+        elif isinstance(layer, Convolution) and direct:
+            network.put(node.name, Direct(cast(Conv2d | Conv3d, network.at(node.name))))
     return network

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.errors import CheckpointError
 from unet_core.geometry import Box, Zyx, coarse
 from unet_core.net.checkpoint import read_checkpoint
@@ -45,7 +45,7 @@ class Engine:
         self._lock = Lock()
 
     @property
-    def models(self) -> list[UNetConfig]:
+    def models(self) -> list[NetworkConfig]:
         """The architectures."""
         return [member.model for member in self.members]
 
@@ -230,7 +230,7 @@ class Member:
     content: str
     """Digest of its weights."""
 
-    model: UNetConfig
+    model: NetworkConfig
     by: Scaling
     """How raw becomes what it was trained on."""
 

@@ -8,7 +8,7 @@ from math import prod
 
 import torch
 
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.config.shape import pass_mb
 
 _SHARE = 0.5
@@ -40,13 +40,13 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
 """Parameters of mallopt(3)."""
 
 
-def indexable(model: UNetConfig, sizes: Sequence[int]) -> int:
+def indexable(model: NetworkConfig, sizes: Sequence[int]) -> int:
     """Inputs of `sizes` that one pass may hold; 0 where one is too large for the kernels."""
     return INDEXED // (2 * model.width * prod(sizes))
 
 
 def batch_of(
-    model: UNetConfig,
+    model: NetworkConfig,
     sizes: Sequence[int],
     *,
     bytes_per_value: int,
@@ -104,7 +104,7 @@ class Held:
 
 
 @lru_cache(maxsize=64)
-def held_of(models: tuple[UNetConfig, ...], dtype: torch.dtype, averaging: str) -> Held:
+def held_of(models: tuple[NetworkConfig, ...], dtype: torch.dtype, averaging: str) -> Held:
     """What is known of networks of one architecture and number type, whatever the volume."""
     return Held()
 

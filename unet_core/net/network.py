@@ -1,12 +1,15 @@
 """A network computed from its graph: the layers by name, one after the other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from unet_core.config.networks.build import graph_of
 from unet_core.config.networks.graph import INPUT, Graph
+from unet_core.config.networks.settings import NetworkConfig
 from unet_core.net.layers import made
 
 
@@ -17,12 +20,35 @@ class Network(nn.Module):
     dict.
     """
 
+    config: NetworkConfig
+    """What it was made of, by `of`."""
+
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
         for node in graph.nodes:
             _place(self, node.name, made(node.layer))
         self._arrange()
+
+    @classmethod
+    def of(cls, config: NetworkConfig) -> "Network":
+        """The network that the settings describe.
+
+        Raises
+        ------
+        ConfigError
+            If settings contradict each other.
+        """
+        network = cls(graph_of(config))
+        network.config = config
+        return network
+
+    def as_valid(self) -> "Network":
+        """The same network run without padding; it shares this one's parameters."""
+        with torch.device("meta"):
+            valid = Network.of(replace(self.config, padding="valid", norm="none"))
+        valid.load_state_dict(self.state_dict(), assign=True)
+        return valid.train(self.training)
 
     def _arrange(self) -> None:
         """What to compute in which order, and which maps nothing reads any more."""
@@ -37,6 +63,11 @@ class Network(nn.Module):
     def at(self, name: str) -> nn.Module:
         """The layer of a node."""
         return self.get_submodule(name)
+
+    def put(self, name: str, module: nn.Module) -> None:
+        """Let `module` compute a node."""
+        folder, _, own = name.rpartition(".")
+        self.get_submodule(folder).add_module(own, module)
 
     def forward(self, x: Tensor) -> Tensor:
         """The main logits."""

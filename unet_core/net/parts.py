@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import lcm
 
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.geometry import Box, Tile, Tiling, Zyx, hull
 
 LEAST_PX = 192
@@ -26,7 +26,7 @@ class Part:
         return hull([tile.read for tile in self.tiles])
 
 
-def steps_of(models: Sequence[UNetConfig], downsample: Zyx) -> Zyx:
+def steps_of(models: Sequence[NetworkConfig], downsample: Zyx) -> Zyx:
     """Voxels on whose multiples tiles of all `models` start and end."""
     plane = lcm(*(model.stride_px for model in models))
     depth = lcm(*(model.stride_px for model in models if model.dimensions == 3))
@@ -34,14 +34,14 @@ def steps_of(models: Sequence[UNetConfig], downsample: Zyx) -> Zyx:
     return lcm(depth, z), lcm(plane, y), lcm(plane, x)
 
 
-def step_of(models: Sequence[UNetConfig], downsample: Zyx) -> int:
+def step_of(models: Sequence[NetworkConfig], downsample: Zyx) -> int:
     """Of which sizes of tiles are multiples: of the steps along all axes that they extend along."""
     steps = steps_of(models, downsample)
     return lcm(*(steps if any(model.dimensions == 3 for model in models) else steps[1:]))
 
 
 def parts_of(
-    models: Sequence[UNetConfig], box: Box, *, tile_px: int, downsample: Zyx, sections: int = 1
+    models: Sequence[NetworkConfig], box: Box, *, tile_px: int, downsample: Zyx, sections: int = 1
 ) -> list[Part]:
     """Parts that hold every voxel of `box` once, in C order.
 
@@ -63,7 +63,7 @@ def parts_of(
     return [Part(tiles[0].core, tiles) for tiles in zip(*each, strict=True)]
 
 
-def _without_idle_sections(model: UNetConfig, tile: Tile) -> Tile:
+def _without_idle_sections(model: NetworkConfig, tile: Tile) -> Tile:
     """Of a 2-D network: without the sections on the way to the grid, which change nothing."""
     if model.dimensions == 3:
         return tile
@@ -74,7 +74,7 @@ def _without_idle_sections(model: UNetConfig, tile: Tile) -> Tile:
     return Tile(tile.core, read, (0, *tile.inset[1:]))
 
 
-def halo_of(models: Sequence[UNetConfig]) -> Zyx:
+def halo_of(models: Sequence[NetworkConfig]) -> Zyx:
     """Most voxels per side of a tile that any of `models` sees."""
     tilings = [tiling_of(model, model.stride_px) for model in models]
     z, y, x = (max(tiling.halo[axis] for tiling in tilings) for axis in range(3))
@@ -82,7 +82,7 @@ def halo_of(models: Sequence[UNetConfig]) -> Zyx:
 
 
 def tiling_of(
-    model: UNetConfig, tile_px: int, *, steps: Zyx = (1, 1, 1), sections: int = 1
+    model: NetworkConfig, tile_px: int, *, steps: Zyx = (1, 1, 1), sections: int = 1
 ) -> Tiling:
     """How `model` is laid over a volume; along z only if it is 3-D.
 

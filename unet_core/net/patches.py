@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.net.device import memory_format
 
 Item = TypeVar("Item")
@@ -71,7 +71,7 @@ def drawn(seed: int, step: int, *, batch: int, patches: int) -> list[int]:
     return [int(orders[position // patches][position % patches]) for position in positions]
 
 
-def read_batch(bank: Bank, indices: list[int], model: UNetConfig, *, pin: bool) -> Batch:
+def read_batch(bank: Bank, indices: list[int], model: NetworkConfig, *, pin: bool) -> Batch:
     """Patches as tensors, target and border cropped to the centre that the network predicts.
 
     Of a 2-D network that is the middle section, of which all its sections are inputs.

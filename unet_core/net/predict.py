@@ -21,6 +21,7 @@ from unet_core.net.device import (
     prepare,
 )
 from unet_core.net.direct import made_direct
+from unet_core.net.folding import folded
 from unet_core.net.memory import (
     batch_of,
     free_mb,
@@ -29,7 +30,7 @@ from unet_core.net.memory import (
     is_out_of_memory,
     total_mb,
 )
-from unet_core.net.unet import UNet
+from unet_core.net.network import Network
 
 _SYMMETRIES = tuple((swap, flip) for swap in (False, True) for flip in ((), (-1,), (-2,), (-1, -2)))
 """Whether y and x change places, and which axes are flipped after that."""
@@ -85,9 +86,9 @@ class Predictor:
         # One thread per pass: with more, torch takes other kernels, which round otherwise. Passes
         # may be made by several threads at a time.
         prepare(self.device, threads=1)
-        network = checkpoint.network().folded().as_valid().to(self.device, self.dtype).eval()
+        network = folded(checkpoint.network()).as_valid().to(self.device, self.dtype).eval()
         layout = memory_format(self.model.dimensions)
-        self.network: UNet = network.to(memory_format=layout)  # type: ignore[call-overload]
+        self.network: Network = network.to(memory_format=layout)  # type: ignore[call-overload]
         if self.device.type == "cpu":
             self.network = made_direct(self.network)
         self._offset, self._scale, self._fill = self._scaling(by)

@@ -7,7 +7,7 @@ from math import log, prod
 import numpy as np
 import numpy.typing as npt
 
-from unet_core.config import UNetConfig
+from unet_core.config import NetworkConfig
 from unet_core.config.shape import least_multiply_adds, multiply_adds
 from unet_core.geometry import Zyx
 from unet_core.net.engine import Engine
@@ -32,7 +32,7 @@ _MOST_TRIED = 5
 
 
 def candidates(
-    models: Sequence[UNetConfig], *, step: int, shard: Zyx, shape: Zyx, gpu: bool
+    models: Sequence[NetworkConfig], *, step: int, shard: Zyx, shape: Zyx, gpu: bool
 ) -> list[int]:
     """Sizes of tiles (px) worth trying, rising: whole parts and multiples of a shard.
 
@@ -53,12 +53,12 @@ def candidates(
     return sorted(px for px in found if _counted(models, px)) or [min(least, max(most, step))]
 
 
-def _counted(models: Sequence[UNetConfig], px: int) -> bool:
+def _counted(models: Sequence[NetworkConfig], px: int) -> bool:
     sizes = ((model, [px + 2 * model.tile_halo_px] * model.dimensions) for model in models)
     return all(indexable(model, read) > 0 for model, read in sizes)
 
 
-def guess(sizes: Sequence[int], models: Sequence[UNetConfig], *, gpu: bool) -> int:
+def guess(sizes: Sequence[int], models: Sequence[NetworkConfig], *, gpu: bool) -> int:
     """The one to take without trying: of `sizes` in 2-D on a CPU near 384 px, else the largest."""
     if gpu or any(model.dimensions == 3 for model in models):
         return max(sizes)
@@ -66,7 +66,7 @@ def guess(sizes: Sequence[int], models: Sequence[UNetConfig], *, gpu: bool) -> i
 
 
 def affordable(
-    first: int, sizes: Sequence[int], models: Sequence[UNetConfig], *, voxels: int
+    first: int, sizes: Sequence[int], models: Sequence[NetworkConfig], *, voxels: int
 ) -> list[int]:
     """Those of `sizes` whose trial takes little of the work on `voxels`, nearest to `first` first.
 

@@ -7,19 +7,20 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from unet_core.config import InferConfig, TrainConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig, TrainConfig
 from unet_core.config.shape import multiply_adds
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.device import choose_device, choose_dtype, prepare
+from unet_core.net.initial import initialise
 from unet_core.net.loop import begin
+from unet_core.net.network import Network
 from unet_core.net.patches import Batch
 from unet_core.net.predict import Predictor
-from unet_core.net.unet import UNet, initialise
 
 _REPEATS = 3
 
 
-def flops_per_s(model: UNetConfig, patch: Sequence[int], *, gpus: int = 0) -> dict[str, float]:
+def flops_per_s(model: NetworkConfig, patch: Sequence[int], *, gpus: int = 0) -> dict[str, float]:
     """Operations per second of passes by stage, of one thread or one GPU.
 
     Parameters
@@ -30,17 +31,17 @@ def flops_per_s(model: UNetConfig, patch: Sequence[int], *, gpus: int = 0) -> di
     return {"train": _training(model, patch, gpus), "infer": _inferring(model, patch, gpus)}
 
 
-def _inferring(model: UNetConfig, patch: Sequence[int], gpus: int) -> float:
+def _inferring(model: NetworkConfig, patch: Sequence[int], gpus: int) -> float:
     valid = replace(model, padding="valid")
     sizes = [valid.nearest_input_size(n) for n in patch[3 - model.dimensions :]]
-    state = initialise(UNet(model), seed=0).state_dict()
+    state = initialise(Network.of(model), seed=0).state_dict()
     predictor = Predictor(Checkpoint(model, "none", state), InferConfig(), gpus=gpus)
     deep = [] if model.dimensions == 3 else [model.sections]
     seen = np.zeros((model.channels, *deep, *sizes), np.uint8)
     return 2 * multiply_adds(valid, sizes) / _fastest(lambda: predictor(seen))
 
 
-def _training(model: UNetConfig, patch: Sequence[int], gpus: int) -> float:
+def _training(model: NetworkConfig, patch: Sequence[int], gpus: int) -> float:
     sizes = list(patch[3 - model.dimensions :])
     device = choose_device(gpus)
     prepare(device, threads=1)

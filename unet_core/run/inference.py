@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unet_core.config import InferConfig, UNetConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.geometry import Block, Box, Zyx, coarse, fine, hull
 from unet_core.io.arrays import open_level, write_block
 from unet_core.io.cache import Cache
@@ -87,7 +87,7 @@ class Job:
     """Workers keep memory that a pass has freed for the next, which is faster and takes more."""
 
     @property
-    def models(self) -> list[UNetConfig]:
+    def models(self) -> list[NetworkConfig]:
         """The architectures."""
         return [member.model for member in self.members]
 

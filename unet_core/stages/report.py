@@ -12,13 +12,13 @@ from unet_core.config import (
     CalibrateConfig,
     ConvertConfig,
     InferConfig,
+    NetworkConfig,
     ObjectsConfig,
     ReportConfig,
     ScoreConfig,
     StitchConfig,
     TrainConfig,
     TruthConfig,
-    UNetConfig,
     WeightsConfig,
 )
 from unet_core.errors import StoreError
@@ -40,7 +40,7 @@ _DEFAULTS = {
     "truth": TruthConfig,
     "weights": WeightsConfig,
     "augment": AugmentConfig,
-    "model": UNetConfig,
+    "model": NetworkConfig,
     "train": TrainConfig,
     "infer": InferConfig,
     "calibrate": CalibrateConfig,
