@@ -15,15 +15,34 @@ from unet_core.config.networks.settings import NetworkConfig
 from unet_core.config.presets import PRESETS, read_network
 from unet_core.errors import CheckpointError
 from unet_core.net.imports import (
+    freiburg,
+    jakeoung,
+    keras,
+    mateuszbuda,
     milesial,
+    mmseg,
+    own,
+    smp,
+    torchvision,
+    unet_family,
+    unetpp,
 )
 from unet_core.net.imports.source import Returns, Source, State, Translation
 from unet_core.net.imports.stem import adapted
 from unet_core.net.network import on_meta
 
 SOURCES: tuple[Source, ...] = (
+    own.SOURCE,
+    keras.SOURCE,
     milesial.SOURCE,
-    # One line each.
+    jakeoung.SOURCE,
+    unet_family.SOURCE,
+    unetpp.SOURCE,
+    mateuszbuda.SOURCE,
+    freiburg.SOURCE,
+    mmseg.SOURCE,
+    smp.SOURCE,
+    torchvision.SOURCE,
 )
 """All systems whose checkpoints can be read."""
 
@@ -89,7 +108,8 @@ def load_foreign(state_dict: Mapping[str, Any], *, preset: str | None = None) ->
     Returns
     -------
     nn.Module
-        (n, channels, [z,] y, x) float32 -> what the original returns for it.
+        (n, channels, [z,] y, x) float32 -> what the original returns for it; where that is a list
+        of pixels (image-segmentation-keras), the map they are of: (n, classes, y, x).
 
     Raises
     ------
@@ -97,7 +117,13 @@ def load_foreign(state_dict: Mapping[str, Any], *, preset: str | None = None) ->
         If no system has such keys; if keys are missing, surplus or of wrong shapes, listing them;
         if the keys leave a choice, listing it.
     """
-    foreign = translated(state_dict, preset=preset)
+    state = cleaned(state_dict)
+    itself = _source_of(state).itself
+    if itself is not None and preset is None:
+        return itself(state).eval()
+    foreign = translated(state, preset=preset)
+    # Ours repeat logits of half the size where the original leaves them.
+    foreign = replace(foreign, config=replace(foreign.config, full_size=False))
     return Finished(foreign.network(), foreign.returns).eval()
 
 
@@ -205,7 +231,7 @@ def _chosen(source: Source, state: State, preset: str | None) -> str:
     choices = source.presets(state)
     if preset is None and len(choices) == 1:
         return choices[0]
-    if preset in choices:
+    if preset in (*choices, *source.by_name):
         return str(preset)
     if preset is None:
         raise CheckpointError(
@@ -214,7 +240,7 @@ def _chosen(source: Source, state: State, preset: str | None) -> str:
         )
     raise CheckpointError(
         f"preset {preset} does not fit: the keys are those of {source.name}, preset "
-        f"{' or '.join(choices)}"
+        f"{' or '.join((*choices, *source.by_name))}"
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from unet_core.config.networks.build import graph_of
 from unet_core.config.networks.graph import Graph
@@ -55,6 +55,12 @@ class Source:
 
     ignores: str = "(?!)"
     """Regular expression of whole keys of no use to us, such as classifiers."""
+
+    itself: Callable[[State], nn.Module] | None = None
+    """The network where no preset is named, and what it returns is no map."""
+
+    by_name: tuple[str, ...] = ()
+    """Further presets with these keys, rarer than `presets`: taken only where they are named."""
 
 
 def share(pattern: str) -> Callable[[Collection[str]], float]:
@@ -109,6 +115,13 @@ def matched(
     *,
     dialect: Dialect = torch_entry,
 ) -> dict[str, Tensor]:
+    """The weights of a network by our names: `matched_to` of its graph."""
+    return matched_to(state, graph_of(config), names, dialect=dialect)
+
+
+def matched_to(
+    state: State, graph: Graph, names: Mapping[str, str], *, dialect: Dialect = torch_entry
+) -> dict[str, Tensor]:
     """The weights by our names.
 
     Parameters
@@ -125,7 +138,6 @@ def matched(
     CheckpointError
         Listing what is missing, surplus and of a wrong shape, by their names.
     """
-    graph = graph_of(config)
     layers = {node.name: node.layer for node in graph.nodes}
     found: dict[str, Tensor] = {}
     problems: list[str] = []
@@ -158,6 +170,11 @@ def wanted_of(graph: Graph) -> dict[str, tuple[int, ...]]:
         for name, tensor in on_meta(graph).state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
+
+
+def layers_of(config: NetworkConfig) -> set[str]:
+    """Names of the layers of a network that have weights."""
+    return {name.rpartition(".")[0] for name in wanted_of(graph_of(config))}
 
 
 def told(problems: Collection[str]) -> str:
