@@ -137,6 +137,11 @@ class TrainConfig:
                 f"train.min_learning_rate {self.min_learning_rate} is above train.learning_rate "
                 f"{self.learning_rate}; schedules fall from the second to the first"
             )
+        if self.schedule == "stairs" and self.schedule_every == 1:
+            raise ConfigError(
+                "train.schedule stairs needs train.schedule_every, the steps of one stair; got 1: "
+                f"every step would be {self.rate_factor} times as long as the one before"
+            )
         if not 0 < self.rate_factor <= 1:
             raise ConfigError(f"train.rate_factor must be in (0, 1], got {self.rate_factor}")
         if self.nesterov and not (self.optimiser == "sgd" and self.momentum):

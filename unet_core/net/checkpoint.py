@@ -1,5 +1,6 @@
 """Files of weights: written whole or not at all, read without running what is in them."""
 
+import json
 import os
 import pickle
 import zipfile
@@ -58,7 +59,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         path,
         {
             "format": FORMAT,
-            "model": asdict(checkpoint.model),
+            # Every value an object of its own: pickle writes twice the same one in another way
+            # than two equal ones, and which they are depends on where the settings came from.
+            "model": json.loads(json.dumps(asdict(checkpoint.model))),
             "normalise": checkpoint.normalise,
             "state": {name: tensor.detach().cpu() for name, tensor in checkpoint.state.items()},
         },

@@ -9,14 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unet_core.config import TrainConfig, UNetConfig
+from unet_core.config import NetworkConfig, TrainConfig
 from unet_core.errors import ConfigError
 from unet_core.net.checkpoint import fill
 from unet_core.net.device import memory_format
-from unet_core.net.loss import IGNORED, weighted_cross_entropy
+from unet_core.net.initial import initialise
+from unet_core.net.loss import IGNORED, predicted
+from unet_core.net.network import Network
+from unet_core.net.objective import Objective, Sums
+from unet_core.net.optimisers import optimiser
 from unet_core.net.patches import Batch
 from unet_core.net.ranks import ALONE, Ranks, share_norms
-from unet_core.net.unet import UNet, initialise
+from unet_core.net.schedule import Plateau, learning_rate
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -26,12 +30,14 @@ class Training:
     """A network being trained: everything that a step changes."""
 
     config: TrainConfig
-    network: UNet
+    network: Network
     optimiser: torch.optim.Optimizer
-    class_weights: Tensor
+    objective: Objective
     dtype: torch.dtype
     ranks: Ranks = ALONE
     """Each sees a part of every batch, and takes the same step as the others."""
+
+    plateau: Plateau = field(default_factory=Plateau)
 
     steps_done: int = 0
 
@@ -47,10 +53,9 @@ class Training:
         # step.
         torch.manual_seed(_seed(self.config.seed, self.steps_done, self.ranks.rank))
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, self.steps_done)
-        total, counted = self._loss(batch)
-        # A batch without a voxel that counts gives loss 0 and gradient 0, not NaN.
-        loss = total / self.ranks.sum(counted).clamp(min=1)
+            group["lr"] = self.rate(self.steps_done)
+        batch = self._moved(batch)
+        loss = self.objective.loss(self._outputs(batch.raw), batch, self.ranks)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         loss = self.ranks.sum_gradients(self.network, loss)
@@ -59,6 +64,19 @@ class Training:
         self.optimiser.step()
         self.losses.append(loss)
         self.steps_done += 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.objective.class_weights.device
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, from what is known of the validations before it."""
+        return learning_rate(self.config, step, factor=self.plateau.factor)
+
+    def follow(self, scores: Mapping[str, Any]) -> None:
+        """Let the steps to come heed the scores of a validation."""
+        self.plateau.follow(self.config, scores)
 
     def check(self) -> None:
         """Refuse to go on after a loss that is not a number.
@@ -87,6 +105,8 @@ class Training:
     def validate(self, batches: Iterable[Batch]) -> dict[str, Any]:
         """Loss and overlap on `batches` of all ranks, summed over all their voxels that count.
 
+        The loss is that of the main head; its Dice part, if any, is the mean over the batches.
+
         Returns
         -------
         dict
@@ -96,48 +116,45 @@ class Training:
         self.network.eval()
         classes = self.network.config.classes
         confusion = np.zeros((classes, classes), np.int64)
-        total, counted = 0.0, 0
+        sums = Sums()
         for batch in batches:
             batch = self._moved(batch)
             logits = self._forward(batch.raw)
-            loss, number = weighted_cross_entropy(
-                logits, batch.target, batch.border, self.class_weights
-            )
-            total, counted = total + float(loss), counted + int(number)
+            self.objective.add(sums, logits, batch)
             known = batch.target != IGNORED
-            pairs = batch.target[known].long() * classes + logits.argmax(dim=1)[known]
+            found = predicted(logits, sigmoid=self.objective.sigmoid)
+            pairs = batch.target[known].long() * classes + found[known]
             confusion += (
                 torch.bincount(pairs, minlength=classes**2).cpu().numpy().reshape(classes, classes)
             )
         self.network.train()
-        total, counted, confusion = self._of_all(total, counted, confusion)
-        return {"loss": total / max(counted, 1), **overlap(confusion)}
+        sums = sums.over(self.ranks, self.device)
+        return {"loss": self.objective.mean(sums), **overlap(self._of_all(confusion))}
 
-    def _of_all(self, total: float, counted: int, confusion: Counts) -> tuple[float, int, Counts]:
-        """Sums of a validation over the ranks."""
+    def _of_all(self, confusion: Counts) -> Counts:
+        """Sum of a validation over the ranks."""
         if self.ranks.count == 1:
-            return total, counted, confusion
-        device = self.class_weights.device
-        loss = self.ranks.sum(torch.tensor(total, dtype=torch.float64, device=device))
-        numbers = self.ranks.sum(torch.tensor([counted, *confusion.flat], device=device))
-        counted, *pairs = numbers.tolist()
-        return float(loss), counted, np.array(pairs).reshape(confusion.shape)
+            return confusion
+        numbers = self.ranks.sum(torch.tensor(confusion, device=self.device))
+        return np.array(numbers.tolist(), np.int64)
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        batch = self._moved(batch)
-        return weighted_cross_entropy(
-            self._forward(batch.raw), batch.target, batch.border, self.class_weights
-        )
+    def _outputs(self, raw: Tensor) -> list[Tensor]:
+        """Logits of all heads."""
+        with self._cast(raw):
+            return self.network.outputs(raw)
 
     def _forward(self, raw: Tensor) -> Tensor:
-        mixed = self.dtype != torch.float32
-        with torch.autocast(raw.device.type, dtype=self.dtype, enabled=mixed):
+        """Logits of the main head."""
+        with self._cast(raw):
             logits: Tensor = self.network(raw)
         return logits
 
+    def _cast(self, raw: Tensor) -> torch.autocast:
+        mixed = self.dtype != torch.float32
+        return torch.autocast(raw.device.type, dtype=self.dtype, enabled=mixed)
+
     def _moved(self, batch: Batch) -> Batch:
-        device = self.class_weights.device
-        return Batch(*(part.to(device, non_blocking=True) for part in batch))
+        return Batch(*(part.to(self.device, non_blocking=True) for part in batch))
 
     def state(self) -> dict[str, Any]:
         """All that `resume` needs, on the CPU."""
@@ -145,6 +162,7 @@ class Training:
             "steps_done": self.steps_done,
             "network": weights_of(self.network),
             "optimiser": self.optimiser.state_dict(),
+            "plateau": self.plateau.state(),
             "losses": self.read_losses(),
         }
 
@@ -152,49 +170,42 @@ class Training:
         """Go on from a `state`."""
         fill(self.network, state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.plateau = Plateau(**state["plateau"])
         self.steps_done = state["steps_done"]
-        self.losses = [
-            torch.tensor(loss, device=self.class_weights.device) for loss in state["losses"]
-        ]
+        self.losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
 
 
 def begin(
     config: TrainConfig,
-    model: UNetConfig,
+    model: NetworkConfig,
     *,
     class_weights: Sequence[float],
     device: torch.device,
     dtype: torch.dtype,
     ranks: Ranks = ALONE,
 ) -> Training:
-    """A network with fresh weights, on its device, ready for step 0."""
-    network = initialise(UNet(model), seed=config.seed)
+    """A network with fresh weights, on its device, ready for step 0.
+
+    Raises
+    ------
+    ConfigError
+        If settings of network and recipe contradict each other.
+    """
+    network = initialise(Network.of(model), seed=config.seed)
     network = network.to(device, memory_format=memory_format(model.dimensions))  # type: ignore[call-overload]
     share_norms(network, ranks)
     weights = torch.tensor(list(class_weights), dtype=torch.float32, device=device)
-    return Training(config, network.train(), _optimiser(config, network), weights, dtype, ranks)
+    objective = Objective.of(config, model, network.graph, weights)
+    steps = optimiser(config, network.parameters())
+    return Training(config, network.train(), steps, objective, dtype, ranks)
 
 
-def weights_of(network: UNet) -> dict[str, Tensor]:
+def weights_of(network: Network) -> dict[str, Tensor]:
     """A copy of the weights on the CPU, laid out channels first."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
     }
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Of step `step` (from 0): the schedule, times the warm-up's rise to 1."""
-    progress = step / config.steps
-    match config.schedule:
-        case "cosine":
-            factor = 0.5 * (1 + math.cos(math.pi * progress))
-        case "poly":
-            factor = (1 - progress) ** 0.9
-        case "constant":
-            factor = 1.0
-    rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    return config.learning_rate * factor * rise
 
 
 def class_weights(config: TrainConfig, counts: Sequence[int]) -> list[float]:
@@ -230,20 +241,6 @@ def overlap(confusion: Counts) -> dict[str, Any]:
         "iou": [int(h) / int(u) if u else None for h, u in zip(hits, union, strict=True)],
         "dice": 2 * both / either if either else None,
     }
-
-
-def _optimiser(config: TrainConfig, network: UNet) -> torch.optim.Optimizer:
-    parameters = list(network.parameters())
-    rate, decay = config.learning_rate, config.weight_decay
-    match config.optimiser:
-        case "sgd":
-            return torch.optim.SGD(
-                parameters, lr=rate, momentum=config.momentum, weight_decay=decay
-            )
-        case "adam":
-            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
-        case "adamw":
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
 
 
 def _seed(seed: int, step: int, rank: int) -> int:

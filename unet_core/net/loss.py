@@ -1,4 +1,6 @@
-"""What training minimises."""
+"""What training minimises, voxel by voxel."""
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -6,19 +8,25 @@ from torch.nn import functional
 
 IGNORED = 255
 
+_LEAST = 1e-12
+"""Of 1 - p in the focal loss: the slope of its power is infinite at 0."""
 
-def weighted_cross_entropy(
-    logits: Tensor, target: Tensor, border: Tensor, class_weights: Tensor
+Errors = Literal["cross_entropy", "focal", "mse"]
+
+
+def weighted_sum(
+    errors: Tensor, target: Tensor, border: Tensor, class_weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sum of the weighted cross entropy, and the number of voxels it runs over.
+    """Sum of the weighted errors, and the number of voxels it runs over.
 
-    ``sum_x (w_c[target(x)] + border(x)) * -log p_target(x)(x)`` with p the softmax of the logits
-    (Ronneberger et al. 2015, eqs. 1 and 2; `border` is the second term of eq. 2). The loss is
-    their quotient: a mean over the voxels that count, not over their weights.
+    ``sum_x (w_c[target(x)] + border(x)) * errors(x)`` (Ronneberger et al. 2015, eqs. 1 and 2;
+    `border` is the second term of eq. 2). The loss is their quotient: a mean over the voxels that
+    count, not over their weights.
 
     Parameters
     ----------
-    logits : (n, classes, ...) float
+    errors : (n, ...) float32
+        Of `voxel_errors`.
     target : (n, ...) uint8
         Class per voxel; 255 counts for nothing.
     border : (n, ...) float, >= 0
@@ -26,7 +34,70 @@ def weighted_cross_entropy(
         w_c.
     """
     counted = target != IGNORED
-    classes = torch.where(counted, target, 0).long()
-    entropy = functional.cross_entropy(logits.float(), classes, reduction="none")
-    weight = (class_weights[classes] + border.float()) * counted
-    return (weight * entropy).sum(), counted.sum()
+    weight = (class_weights[classes_of(target)] + border.float()) * counted
+    return (weight * errors).sum(), counted.sum()
+
+
+def voxel_errors(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    kind: Errors = "cross_entropy",
+    sigmoid: bool = False,
+    gamma: float = 2.0,
+) -> Tensor:
+    """How wrong each voxel is: (n, ...) float32, of ignored voxels any number.
+
+    cross_entropy: ``-log p`` of the voxel's class, p the softmax of the logits. focal:
+    ``-(1 - p)^gamma log p`` (Lin et al. 2017, eq. 4). mse: mean over the classes of
+    ``(p - t)^2``, t being 1 for the voxel's class, else 0. With `sigmoid` the same of each output
+    by itself, p or 1 - p being the probability of what the target says of it, and the mean over
+    the outputs.
+
+    Parameters
+    ----------
+    logits : (n, outputs, ...) float
+        An output per class; with `sigmoid` one per class above 0.
+    target : (n, ...) uint8
+        Class per voxel; 255 ignored.
+    """
+    logits = logits.float()
+    if kind == "mse":
+        wanted = one_hot(target, outputs=logits.shape[1], sigmoid=sigmoid)
+        return (probabilities(logits, sigmoid=sigmoid) - wanted).square().mean(dim=1)
+    if sigmoid:
+        wanted = one_hot(target, outputs=logits.shape[1], sigmoid=True)
+        entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    else:
+        entropy = functional.cross_entropy(logits, classes_of(target), reduction="none")
+    if kind == "focal":
+        entropy = (-torch.expm1(-entropy)).clamp(min=_LEAST) ** gamma * entropy
+    return entropy.mean(dim=1) if sigmoid else entropy
+
+
+def probabilities(logits: Tensor, *, sigmoid: bool) -> Tensor:
+    """Of the outputs, 0 to 1: softmax over them, or of each by itself."""
+    return torch.sigmoid(logits) if sigmoid else torch.softmax(logits, dim=1)
+
+
+def predicted(logits: Tensor, *, sigmoid: bool) -> Tensor:
+    """Class per voxel: (n, outputs, ...) -> (n, ...).
+
+    The most probable one; with `sigmoid` 0 where no probability is above 0.5.
+    """
+    number = logits.argmax(dim=1)
+    return torch.where(logits.amax(dim=1) > 0, number + 1, 0) if sigmoid else number
+
+
+def classes_of(target: Tensor) -> Tensor:
+    """Class per voxel as int64; 0 for those that are ignored."""
+    return torch.where(target != IGNORED, target, 0).long()
+
+
+def one_hot(target: Tensor, *, outputs: int, sigmoid: bool) -> Tensor:
+    """1 for the class of a voxel, else 0: (n, ...) -> (n, outputs, ...) float32.
+
+    Ignored voxels get class 0; with `sigmoid` class 0 has no output.
+    """
+    full = functional.one_hot(classes_of(target), outputs + sigmoid).movedim(-1, 1)
+    return (full[:, 1:] if sigmoid else full).float()

@@ -50,6 +50,10 @@ class Ranks:
         dist.all_reduce(total)
         return total
 
+    def total(self, part: Tensor) -> Tensor:
+        """Sum over all processes, as a step of the network: its gradient is the sum of theirs."""
+        return part if self.count == 1 else _sum(part)
+
     def any(self, asked: bool) -> bool:
         """Is it so in any process?"""
         if self.count == 1:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_core import provenance
-from unet_core.config import Resources, TrainConfig, UNetConfig
+from unet_core.config import NetworkConfig, Resources, TrainConfig
 from unet_core.config.shape import layers, parameters
 from unet_core.errors import CheckpointError, ConfigError, Interrupted
 from unet_core.io.arrays import open_level
@@ -28,7 +28,7 @@ from unet_core.net.checkpoint import (
     write_state,
 )
 from unet_core.net.device import choose_device, choose_dtype, prepare
-from unet_core.net.loop import Training, begin, class_weights, learning_rate, weights_of
+from unet_core.net.loop import Training, begin, class_weights, weights_of
 from unet_core.net.patches import Bank, drawn, read_ahead, read_batch
 from unet_core.net.ranks import joined, local_rank
 from unet_core.run.steps import asked_to_end, progress
@@ -55,7 +55,7 @@ class Record:
 def train_unet(
     config: TrainConfig,
     *,
-    model: UNetConfig,
+    model: NetworkConfig,
     patches: Path,
     validation: Path | None,
     out: Path,
@@ -78,11 +78,16 @@ def train_unet(
     Raises
     ------
     ConfigError
-        If bank and network do not fit, or the batch cannot be shared, before the first step; if
-        training diverges.
+        If bank, network and recipe do not fit, or the batch cannot be shared, before the first
+        step; if training diverges.
     Interrupted
         If the job was asked to end; the state is saved.
     """
+    if config.schedule == "plateau" and not validation:
+        raise ConfigError(
+            "train.schedule plateau needs validation patches: give a volume of fold validation, or "
+            "set train.schedule to constant, cosine, poly or stairs"
+        )
     bank, counts = _open_bank(patches, model, config)
     checks = _open_bank(validation, model, config)[0] if validation else None
     normalise = _normalise(patches, validation)
@@ -134,7 +139,7 @@ def _run(
     lock: Lock | None,
 ) -> None:
     """All steps that are not done yet; what is found is written by the one that has the lock."""
-    config, model, device = training.config, training.network.config, training.class_weights.device
+    config, model, device = training.config, training.network.config, training.device
     pin, ranks = device.type != "cpu", training.ranks
 
     def read(step: int) -> Any:
@@ -159,6 +164,7 @@ def _run(
                 own = range(ranks.rank, len(checks or ()), ranks.count)
                 scores = training.validate(read_ahead(read_check, own)) if checks else {}
                 _enter(record, training, scores)
+                training.follow(scores)
                 if lock:
                     write_text(out.with_name("history.csv"), _table(record, model))
                 save()
@@ -179,7 +185,7 @@ def _enter(record: Record, training: Training, scores: dict[str, Any]) -> None:
     losses = training.read_losses()
     training.losses.clear()
     step, mean = training.steps_done, sum(losses) / len(losses)
-    rate = learning_rate(training.config, step - 1)
+    rate = training.rate(step - 1)
     record.history.append({"step": step, "learning_rate": rate, "train_loss": mean, **scores})
     # By loss, not by overlap: it tells apart weights whose decisions at 0.5 are the same, and
     # what `stitch` uses is the probability, not the decision.
@@ -193,7 +199,7 @@ def _enter(record: Record, training: Training, scores: dict[str, Any]) -> None:
 
 
 def _publish(
-    out: Path, model: UNetConfig, normalise: str, record: Record, origin: dict[str, Any]
+    out: Path, model: NetworkConfig, normalise: str, record: Record, origin: dict[str, Any]
 ) -> None:
     """Write history, model.json and, last of all, the network."""
     best = record.best
@@ -259,7 +265,7 @@ def _left(path: Path, name: str, dtype: str) -> Mapping[str, Any]:
     return state
 
 
-def _table(record: Record, model: UNetConfig) -> str:
+def _table(record: Record, model: NetworkConfig) -> str:
     """The history as CSV; cells that were not measured are empty."""
     ious = [f"iou_{k}" for k in range(model.classes)]
     columns = ["step", "learning_rate", "train_loss", "validation_loss", "dice", *ious]
@@ -285,7 +291,7 @@ def _normalise(patches: Path, validation: Path | None) -> str:
     return str(ways[0])
 
 
-def _open_bank(store: Path, model: UNetConfig, config: TrainConfig) -> tuple[Bank, list[int]]:
+def _open_bank(store: Path, model: NetworkConfig, config: TrainConfig) -> tuple[Bank, list[int]]:
     """The bank of a store, and the voxels of each class in it; refused where it does not fit."""
     unet = attributes_of(store)["unet"]
     bank = Bank(open_level(store, "raw"), open_level(store, "target"), open_level(store, "border"))
@@ -301,7 +307,7 @@ def _open_bank(store: Path, model: UNetConfig, config: TrainConfig) -> tuple[Ban
     return bank, _check_classes(store, list(unet["classes"]), model)
 
 
-def _check_patch(patch: list[int], model: UNetConfig, config: TrainConfig) -> None:
+def _check_patch(patch: list[int], model: NetworkConfig, config: TrainConfig) -> None:
     axes = patch if model.dimensions == 3 else patch[1:]
     wanted = list(model.nearest_patch(patch))
     if patch != wanted:
@@ -323,7 +329,7 @@ def _check_patch(patch: list[int], model: UNetConfig, config: TrainConfig) -> No
         )
 
 
-def _check_classes(store: Path, counts: list[int], model: UNetConfig) -> list[int]:
+def _check_classes(store: Path, counts: list[int], model: NetworkConfig) -> list[int]:
     if any(counts[model.classes :]):
         raise ConfigError(
             f"the targets of {store} hold class {len(counts) - 1}, the network has "
