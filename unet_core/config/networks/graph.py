@@ -157,6 +157,11 @@ class Sketch:
             groups = width // CHANNELS_PER_GROUP
         elif width < groups:
             groups = 1
+        if width % groups:
+            raise ConfigError(
+                f"model.groups {groups} does not divide the {width} channels of layer {name}; "
+                "choose other widths, or a number that does"
+            )
         layer = Normalisation(
             kind,  # type: ignore[arg-type]
             self.dimensions,

@@ -130,7 +130,8 @@ class NetworkConfig(Former):
     """Kernels of separable convolutions per channel are brought to mean 0 and deviation 1."""
 
     middle: Literal["outputs", "half_outputs"] = "outputs"
-    """Channels between the convolutions of a block of the contracting path."""
+    """Channels between the convolutions of a block of the contracting path; never fewer than
+    it is given."""
 
     decoder_middle: Literal["outputs", "half_inputs"] = "outputs"
     """Channels between the convolutions of a block of the expanding path."""
@@ -221,6 +222,7 @@ class NetworkConfig(Former):
                 f"model.classes must be >= 2, got {self.classes}: class 0 is background or border; "
                 "one probability per voxel is model.output sigmoid with model.classes 2"
             )
+        self._check_axes()
         if min(self.depths) < 0 or max(self.depths) < 1:
             raise ConfigError(f"model.depth must be >= 1, got {self.depth}")
         if isinstance(self.depth, tuple) and self.dimensions == 2:
@@ -256,6 +258,25 @@ class NetworkConfig(Former):
                 "3 sees all sections of its patches: set model.sections to 1"
             )
 
+    def _check_axes(self) -> None:
+        for key, given, count in (
+            ("strides", self.strides, self.levels),
+            ("kernels", self.kernels, self.levels + 1),
+        ):
+            if given is None:
+                continue
+            if not given or len(given) != count:
+                raise ConfigError(
+                    f"model.{key} needs {max(count, 1)} entries, one per level, got {len(given)}"
+                )
+            if any(len(one) != self.dimensions or min(one) < 1 for one in given):
+                raise ConfigError(
+                    f"model.{key} needs {self.dimensions} numbers >= 1 per level, one per axis, "
+                    f"got {[list(one) for one in given]}"
+                )
+        if any(size % 2 == 0 for one in self.kernels or () for size in one):
+            raise ConfigError("model.kernels must be odd, so that a voxel is their middle")
+
     def _check_levels(self) -> None:
         wanted = {
             "widths": self.levels + 1,
@@ -285,7 +306,7 @@ class NetworkConfig(Former):
     def depths(self) -> tuple[int, ...]:
         """Pooling steps per axis of the network."""
         if self.strides is not None:
-            return tuple(sum(n > 1 for n in axis) for axis in zip(*self.strides, strict=True))
+            return tuple(sum(n > 1 for n in axis) for axis in zip(*self.strides, strict=False))
         if isinstance(self.depth, tuple):
             return self.depth
         return (self.depth,) * self.dimensions

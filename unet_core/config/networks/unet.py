@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from unet_core.config.networks.encoders import taps_of
+from unet_core.config.networks.everywhere import Aligned
 from unet_core.config.networks.graph import INPUT, Graph, Sketch
 from unet_core.config.networks.heads import head
 from unet_core.config.networks.layers import (
     Affine,
-    Aligned,
     Cut,
     Dropout,
     Fitted,
@@ -98,7 +98,7 @@ def block(
     if rising and config.decoder_middle == "half_inputs":
         middle = sketch.width(x) // 2
     elif not rising and config.middle == "half_outputs":
-        middle = outputs // 2
+        middle = max(outputs // 2, sketch.width(x))
     order = (rising and config.decoder_order) or config.order
     number = 0
     for i in range(count):

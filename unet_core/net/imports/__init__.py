@@ -15,17 +15,21 @@ from unet_core.config.networks.settings import NetworkConfig
 from unet_core.config.presets import PRESETS, read_network
 from unet_core.errors import CheckpointError
 from unet_core.net.imports import (
+    fcn,
     freiburg,
     jakeoung,
     keras,
     mateuszbuda,
     milesial,
     mmseg,
+    nnunet,
     own,
+    pytorch3dunet,
     smp,
     torchvision,
     unet_family,
     unetpp,
+    vnet,
 )
 from unet_core.net.imports.source import Returns, Source, State, Translation
 from unet_core.net.imports.stem import adapted
@@ -43,6 +47,10 @@ SOURCES: tuple[Source, ...] = (
     mmseg.SOURCE,
     smp.SOURCE,
     torchvision.SOURCE,
+    fcn.SOURCE,
+    pytorch3dunet.SOURCE,
+    vnet.SOURCE,
+    nnunet.SOURCE,
 )
 """All systems whose checkpoints can be read."""
 
@@ -75,7 +83,9 @@ class Foreign:
             for name in network.state_dict()
             if name.endswith("num_batches_tracked")
         }
-        network.load_state_dict({**self.state, **counters}, assign=True)
+        # Copies: training the network leaves the checkpoint as it is.
+        weights = {name: tensor.clone() for name, tensor in self.state.items()}
+        network.load_state_dict({**weights, **counters}, assign=True)
         return network.eval()
 
 
@@ -157,7 +167,7 @@ def translated(
     chosen = _chosen(source, state, preset)
     try:
         done = source.translate(state, read_network(presets / f"{chosen}.yaml"))
-    except CheckpointError as error:
+    except (CheckpointError, ValueError) as error:  # ValueError: settings from shapes of none
         raise CheckpointError(
             f"the checkpoint looks like one of {source.name}, but differs from what preset "
             f"{chosen} needs:\n  {error}"
