@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_core.config import NetworkConfig
+from unet_core.config import InferConfig, NetworkConfig
 from unet_core.errors import PlanError
 from unet_core.geometry import Block, Box, Tiling, Zyx, hull
 from unet_core.net import parts
@@ -105,7 +105,7 @@ def test_networks_together_and_coarser_voxels_are_on_the_grids_of_all_of_them(
 ) -> None:
     z, y, x = (a * f for a, f in zip(start, downsample, strict=True))
     box = Box((0, 0, 0), shape).shift((z, y, x))
-    steps = parts.steps_of(models, downsample)
+    steps = parts.steps_of(models, InferConfig(downsample=downsample))
     found = parts.parts_of(
         models, box, tile_px=tiles * lcm(*steps), downsample=downsample, sections=sections
     )

@@ -79,6 +79,18 @@ class Windows:
         """What the network sees for one window."""
         return window.grow(self.halo)
 
+    @property
+    def seen_size(self) -> Zyx:
+        """Voxels that the network sees at a time."""
+        z, y, x = (n + 2 * halo for n, halo in zip(self.size, self.halo, strict=True))
+        return z, y, x
+
+    @property
+    def reach(self) -> Zyx:
+        """Most voxels per side that are seen around what is computed."""
+        z, y, x = (n - 1 + halo for n, halo in zip(self.size, self.halo, strict=True))
+        return z, y, x
+
     def most_read(self, box: Zyx) -> Zyx:
         """Most voxels per axis that are seen for any box of so many voxels."""
         axes = zip(self.starts, self.size, self.halo, box, strict=True)

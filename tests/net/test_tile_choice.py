@@ -28,7 +28,7 @@ SHARD, VOLUME = (32, 512, 512), (200, 4096, 4096)
 def sizes(
     model: NetworkConfig, *, gpu: bool = False, shard: Zyx = SHARD, shape: Zyx = VOLUME
 ) -> list[int]:
-    step = step_of([model], (1, 1, 1))
+    step = step_of([model], InferConfig())
     return candidates([model], step=step, shard=shard, shape=shape, gpu=gpu)
 
 
@@ -64,7 +64,7 @@ def test_candidates_lie_on_the_grid_and_can_be_counted(
 def test_candidates_are_tiles_for_every_network_and_every_coarser_level(
     models: list[NetworkConfig], downsample: Zyx
 ) -> None:
-    step = step_of(models, downsample)
+    step = step_of(models, InferConfig(downsample=downsample))
     for px in candidates(models, step=step, shard=SHARD, shape=VOLUME, gpu=False):
         box = Box((0, 0, 0), (1, 1, 1))
         assert parts_of(models, box, tile_px=px, downsample=downsample)

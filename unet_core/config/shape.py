@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from math import prod
 
 from unet_core.config.inference import InferConfig
 from unet_core.config.networks.settings import NetworkConfig
+from unet_core.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ def waste(model: NetworkConfig, inputs: Iterable[Sequence[int]], *, voxels: int)
     return spent / (least_multiply_adds(model) * voxels)
 
 
-def activation_mb(model: NetworkConfig, size: int | Sequence[int], *, bytes_per_value: int) -> float:
+def activation_mb(
+    model: NetworkConfig, size: int | Sequence[int], *, bytes_per_value: int
+) -> float:
     """Most memory (MB) that the feature maps of one inference pass take at a time.
 
     `size` is of the input: voxels per axis, or one number where all axes are alike. On the way
@@ -150,20 +154,27 @@ both number types)."""
 
 
 def pass_mb(
-    model: NetworkConfig, sizes: Sequence[int], *, bytes_per_value: int, averaged: bool = False
+    model: NetworkConfig,
+    sizes: Sequence[int],
+    *,
+    bytes_per_value: int,
+    averaged: bool = False,
+    in_window: bool = False,
 ) -> float:
     """Most memory (MB) that one pass over an input of `sizes` takes.
+
+    Run without padding; `in_window`: with the network's own.
 
     The input in float32 and as the network sees it, and the maps of the finest level, or the last
     of them with logits, probabilities and their copies; `averaged` over symmetries also the sum of
     those before.
     """
-    valid = replace(model, padding="valid")
-    maps = activation_mb(valid, sizes, bytes_per_value=bytes_per_value)
+    run = model if in_window else replace(model, padding="valid")
+    maps = activation_mb(run, sizes, bytes_per_value=bytes_per_value)
     copied = bytes_per_value == 2 or model.inputs > 1 or averaged
     copies = copied + (model.sections > 1)
     inputs = model.inputs * prod(sizes) * (4 + bytes_per_value * copies) / 1e6
-    yielded = yielded_voxels(model, sizes) / 1e6
+    yielded = prod(map(run.output_size, sizes)) / 1e6
     last = yielded * (bytes_per_value * (model.width + model.classes) + 3 * 4 * model.classes)
     return inputs + max(maps, last) + averaged * 4 * model.classes * yielded
 
@@ -180,14 +191,22 @@ def part_mb(
     config: InferConfig,
     *,
     bytes_per_value: int,
+    core: Sequence[int] = (),
+    windows: Sequence[Windows | None] = (),
 ) -> float:
     """Most memory (MB) that a CPU takes to compute one part of a volume with some networks.
 
     `reads`: voxels (z, y, x) that each of them sees. Besides a pass that are the float32 results
-    of the sections before it, and the sum of those of the networks before it.
+    of the sections before it, and the sum of those of the networks before it. `core`: voxels
+    (z, y, x) that are computed; `windows`: how each network is laid, None: in exact tiles.
     """
     most, total = 0.0, 0.0
-    for model, read in zip(models, reads, strict=True):
+    for model, read, laid in zip_longest(models, reads, windows):
+        if laid is not None:
+            own = windowed_mb(model, laid, core, config, bytes_per_value=bytes_per_value)
+            most = max(most, total + own)
+            total = total or 4 * len(config.stored(model.classes)) * prod(core) / 1e6
+            continue
         sizes = read[3 - model.dimensions :]
         one = pass_mb(
             model, sizes, bytes_per_value=bytes_per_value, averaged=config.averaging != "none"
@@ -198,6 +217,34 @@ def part_mb(
         most = max(most, total + (sections - 1) * section + one, total + 2 * sections * section)
         total = total or sections * section
     return most
+
+
+def windowed_mb(
+    model: NetworkConfig,
+    windows: Windows,
+    core: Sequence[int],
+    config: InferConfig,
+    *,
+    bytes_per_value: int,
+) -> float:
+    """Most memory (MB) that a CPU takes to compute `core` voxels (z, y, x) in windows.
+
+    Beside a pass the sum of those before it, the weights, and a result times its weights; in the
+    end that sum, its weights, and probabilities and what is stored made of it.
+    """
+    stored = len(config.stored(model.classes))
+    kept = model.outputs if config.averaged == "logits" else stored
+    one = pass_mb(
+        model,
+        windows.seen_size[3 - model.dimensions :],
+        bytes_per_value=bytes_per_value,
+        averaged=config.averaging != "none",
+        in_window=True,
+    )
+    voxels, weighted = prod(core), prod(windows.size)
+    made = model.outputs + stored if config.averaged == "logits" else 0
+    last = 4 * voxels * max(kept + 2, kept + made, 2 * stored) / 1e6
+    return max(one + 4 * (voxels * kept + weighted * (kept + 1)) / 1e6, last)
 
 
 def weights_mb(model: NetworkConfig) -> float:

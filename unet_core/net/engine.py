@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unet_core.config import InferConfig, NetworkConfig
 from unet_core.errors import CheckpointError
-from unet_core.geometry import Box, Zyx, coarse
+from unet_core.geometry import Box, Tile, Zyx, coarse
 from unet_core.net.checkpoint import read_checkpoint
 from unet_core.net.memory import (
     KNOWN_TILES,
@@ -28,6 +28,8 @@ from unet_core.net.memory import (
 from unet_core.net.parts import LEAST_PX, Part, step_of
 from unet_core.net.predict import Predictor, Scaling, check_finite, quantised, too_large
 from unet_core.net.transfers import Transfers
+from unet_core.net.windows import Windowed
+from unet_core.windows import Windows
 
 Array = npt.NDArray[Any]
 
@@ -52,12 +54,9 @@ class Engine:
     def smaller(self, tile_px: int) -> int | None:
         """Half of `tile_px` on the grid, to be tried where it does not fit; None: too small.
 
-        In 2-D not below the size down to which results are the same bits; None also where a network
-        sees its tile's mean, so that a smaller one gives another result.
+        In 2-D not below the size down to which results of exact tiles are the same bits.
         """
-        if not all(model.is_local for model in self.models):
-            return None
-        step = step_of(self.models, self.config.downsample)
+        step = step_of(self.models, self.config)
         half = tile_px // 2 // step * step
         deep = any(model.dimensions == 3 for model in self.models)
         least = step if deep else -(-LEAST_PX // step) * step
@@ -141,9 +140,7 @@ class Engine:
         seen = voxels[(..., *part.read.relative_to(at).slices)]
         key = None
         if (value := value_of(seen)) is not None:
-            inside = tuple(
-                (tile.read.relative_to(part.core.start), tile.inset) for tile in part.tiles
-            )
+            inside = tuple(_place(tile, part.core) for tile in part.tiles)
             key = (value, part.core.shape, inside)
             with self._lock:
                 known = self._known.get(key)
@@ -161,8 +158,11 @@ class Engine:
         total: Tensor | None = None
         for member, tile in zip(self.members, part.tiles, strict=True):
             seen = self._transfers.sent(voxels[(..., *tile.read.relative_to(at).slices)])
-            inset = Box((0, 0, 0), part.core.shape).shift(tile.inset)
-            p = member.probabilities(seen)[(..., *inset.slices)]
+            if isinstance(tile, Windowed):
+                p = member.over_windows(seen, tile)
+            else:
+                inset = Box((0, 0, 0), part.core.shape).shift(tile.inset)
+                p = member.probabilities(seen)[(..., *inset.slices)]
             total = p if total is None else total.add_(p)
         if total is None:
             raise ValueError("no network")
@@ -192,6 +192,13 @@ class _Begun:
     stored: Tensor
     finite: Tensor | None
     event: torch.cuda.Event | None
+
+
+def _place(tile: Tile | Windowed, core: Box) -> tuple[Any, ...]:
+    """What a result depends on besides the voxels that are seen."""
+    if isinstance(tile, Windowed):
+        return tile.places
+    return tile.read.relative_to(core.start), tile.inset
 
 
 def averaged(p: Tensor, downsample: Zyx) -> Tensor:
@@ -233,6 +240,9 @@ class Member:
     model: NetworkConfig
     by: Scaling
     """How raw becomes what it was trained on."""
+
+    windows: Windows | None = None
+    """How it is laid over the volume; None: in exact tiles."""
 
 
 @lru_cache(maxsize=1)

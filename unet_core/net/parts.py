@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import lcm
 
-from unet_core.config import NetworkConfig
+from unet_core.config import InferConfig, NetworkConfig
+from unet_core.config.windowed import in_windows
 from unet_core.geometry import Box, Tile, Tiling, Zyx, hull
+from unet_core.net.windows import Windowed
+from unet_core.windows import Windows
 
 LEAST_PX = 192
 """Fewest voxels per side that a 2-D pass yields, unless tile_px is less: small inputs are given to
@@ -18,7 +22,8 @@ class Part:
     """What is computed at a time: voxels, and what each network sees for them."""
 
     core: Box
-    tiles: tuple[Tile, ...]
+    tiles: tuple[Tile | Windowed, ...]
+    """Of each network."""
 
     @property
     def read(self) -> Box:
@@ -26,40 +31,55 @@ class Part:
         return hull([tile.read for tile in self.tiles])
 
 
-def steps_of(models: Sequence[NetworkConfig], downsample: Zyx) -> Zyx:
+def steps_of(models: Sequence[NetworkConfig], config: InferConfig) -> Zyx:
     """Voxels on whose multiples tiles of all `models` start and end."""
-    plane = lcm(*(model.stride_px for model in models))
-    depth = lcm(*(model.stride_px for model in models if model.dimensions == 3))
+    return _steps([each for each in models if not in_windows(config, each)], config.downsample)
+
+
+def step_of(models: Sequence[NetworkConfig], config: InferConfig) -> int:
+    """Of which sizes of tiles are multiples: of the steps along all axes that they extend along."""
+    steps = steps_of(models, config)
+    return lcm(*(steps if any(model.dimensions == 3 for model in models) else steps[1:]))
+
+
+def _steps(tiled: Sequence[NetworkConfig], downsample: Zyx) -> Zyx:
+    plane = lcm(*(model.stride_px for model in tiled))
+    depth = lcm(*(model.stride_px for model in tiled if model.dimensions == 3))
     z, y, x = downsample
     return lcm(depth, z), lcm(plane, y), lcm(plane, x)
 
 
-def step_of(models: Sequence[NetworkConfig], downsample: Zyx) -> int:
-    """Of which sizes of tiles are multiples: of the steps along all axes that they extend along."""
-    steps = steps_of(models, downsample)
-    return lcm(*(steps if any(model.dimensions == 3 for model in models) else steps[1:]))
-
-
 def parts_of(
-    models: Sequence[NetworkConfig], box: Box, *, tile_px: int, downsample: Zyx, sections: int = 1
+    models: Sequence[NetworkConfig],
+    box: Box,
+    *,
+    tile_px: int,
+    downsample: Zyx,
+    sections: int = 1,
+    windows: Sequence[Windows | None] = (),
 ) -> list[Part]:
     """Parts that hold every voxel of `box` once, in C order.
 
     `sections`: that a tile of 2-D networks holds, rounded up to a multiple of what is averaged.
+    `windows`: how each network is laid over the volume, None: in exact tiles; empty: all of them.
 
     Raises
     ------
     PlanError
         If `tile_px` is no multiple of 2^depth.
     """
-    steps = steps_of(models, downsample)
+    tiled = [model for model, laid in zip_longest(models, windows) if laid is None]
+    steps = _steps(tiled, downsample)
     deep = any(model.dimensions == 3 for model in models)
     sections = tile_px if deep else -(-sections // steps[0]) * steps[0]
-    each = [
-        [_without_idle_sections(model, tile) for tile in tiling.tiles(box)]
-        for model in models
-        for tiling in [tiling_of(model, tile_px, steps=steps, sections=sections)]
-    ]
+    each: list[Sequence[Tile | Windowed]] = []
+    for model, laid in zip_longest(models, windows):
+        if laid is None:
+            tiling = tiling_of(model, tile_px, steps=steps, sections=sections)
+            each.append([_without_idle_sections(model, tile) for tile in tiling.tiles(box)])
+        else:
+            tiling = Tiling((sections, tile_px, tile_px), steps, (0, 0, 0), (0, 0, 0))
+            each.append([Windowed(tile.core, laid) for tile in tiling.tiles(box)])
     return [Part(tiles[0].core, tiles) for tiles in zip(*each, strict=True)]
 
 

@@ -1,7 +1,9 @@
-"""Probabilities of one trained network on one device, run without padding."""
+"""Probabilities of one trained network on one device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from functools import partial
+from math import prod
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -10,7 +12,9 @@ from torch import Tensor
 
 from unet_core.config import InferConfig
 from unet_core.config.shape import pass_mb, yielded_voxels
+from unet_core.config.windowed import in_windows
 from unet_core.errors import CheckpointError, PlanError
+from unet_core.geometry import Zyx
 from unet_core.geometry import by as sizes_by
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.device import (
@@ -27,13 +31,13 @@ from unet_core.net.memory import (
     free_mb,
     give_back_memory,
     held_of,
+    indexable,
     is_out_of_memory,
     total_mb,
 )
 from unet_core.net.network import Network
-
-_SYMMETRIES = tuple((swap, flip) for swap in (False, True) for flip in ((), (-1,), (-2,), (-1, -2)))
-"""Whether y and x change places, and which axes are flipped after that."""
+from unet_core.net.views import mean_over, views_of
+from unet_core.net.windows import Windowed, mean_over_windows
 
 
 class Scaling(Protocol):
@@ -65,9 +69,9 @@ class TileTooLarge(PlanError):
 class Predictor:
     """One trained network on one device.
 
-    Padded networks are run without padding too: inside a volume the result is the same, at a
-    volume's edge they see it mirrored like all others, and what they see of a tile's surroundings
-    is real.
+    In exact tiles padded networks are run without padding too: inside a volume the result is the
+    same, at a volume's edge they see it mirrored like all others, and what they see of a tile's
+    surroundings is real. In windows they are run as they were trained.
     """
 
     def __init__(
@@ -86,12 +90,16 @@ class Predictor:
         # One thread per pass: with more, torch takes other kernels, which round otherwise. Passes
         # may be made by several threads at a time.
         prepare(self.device, threads=1)
-        network = folded(checkpoint.network()).as_valid().to(self.device, self.dtype).eval()
+        network = folded(checkpoint.network())
+        if not in_windows(config, self.model):
+            network = network.as_valid()
+        network = network.to(self.device, self.dtype).eval()
         layout = memory_format(self.model.dimensions)
         self.network: Network = network.to(memory_format=layout)  # type: ignore[call-overload]
         if self.device.type == "cpu":
             self.network = made_direct(self.network)
         self._offset, self._scale, self._fill = self._scaling(by)
+        self._views = views_of(config, self.model.dimensions)
         self._held = held_of((self.model,), self.dtype, config.averaging)
 
     def scaled(self, by: Scaling) -> "Predictor":
@@ -159,7 +167,7 @@ class Predictor:
             sizes,
             bytes_per_value=self.dtype.itemsize,
             free=free_mb(self.device),
-            averaged=self.config.averaging != "none",
+            averaged=len(self._views) > 1,
             results_mb=2 * left * each,  # as they come, and joined
         )
 
@@ -179,32 +187,81 @@ class Predictor:
             x = torch.where(torch.isfinite(x), x, self._fill)
         return x.sub_(self._offset).mul_(self._scale)
 
+    @torch.inference_mode()
+    def over_windows(self, seen: Tensor, tile: Windowed) -> Tensor:
+        """Raw (c, z, y, x) that the windows of `tile` see -> its (stored classes, z, y, x) float32.
+
+        A GPU is shown several windows at a time, as many in every pass.
+        """
+        keep_threads()
+        sizes = tile.windows.seen_size
+        while True:
+            batch = self._windows_at_a_time(sizes, tile.windows.count)
+            try:
+                return self._within_memory([sizes], partial(self._over_windows, seen, tile, batch))
+            except TileTooLarge:
+                if batch == 1:
+                    raise
+                self._held.voxels = batch // 2 * prod(sizes)
+
+    def _over_windows(self, seen: Tensor, tile: Windowed, batch: int) -> Tensor:
+        mean = mean_over_windows(tile, seen, self._of_windows, batch=batch)[None]
+        return self._finished(mean)[0]
+
+    def _of_windows(self, raw: Tensor) -> Tensor:
+        """Raw (n, c, z, y, x) -> what is averaged, (n, k, z', y', x') float32."""
+        x = self._intensities(raw)
+        if self.model.dimensions == 3:
+            return self._viewed(x)
+        return self._viewed(x.flatten(1, 2)).unsqueeze(2)
+
+    def _windows_at_a_time(self, sizes: Zyx, count: int) -> int:
+        """Of `sizes`, of all there are; no more are tried after a failure."""
+        if self.device.type == "cpu":
+            return 1
+        most = min(_VOXELS_AT_A_TIME, self._held.voxels) // prod(sizes)
+        return max(1, min(most, count, indexable(self.model, sizes[3 - self.model.dimensions :])))
+
     def _passed(self, seen: Tensor) -> Tensor:
+        return self._within_memory(
+            [seen.shape[1:]], lambda: self._finished(self._viewed(self._inputs(seen)))
+        )
+
+    def _within_memory(
+        self, sizes: Sequence[Sequence[int]], compute: Callable[[], Tensor]
+    ) -> Tensor:
         try:
-            return self._probabilities(self._inputs(seen))[:, list(self.stored)]
+            return compute()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             cause = str(error)
         # Outside the handler: the exception holds the frames, and they the feature maps.
         give_back_memory()
-        raise too_large([self], [seen.shape[1:]], cause)
+        raise too_large([self], sizes, cause)
 
-    def _probabilities(self, x: Tensor) -> Tensor:
-        """(n, inputs, [z,] y, x) -> (n, classes, [z',] y', x') float32."""
-        if self.config.averaging == "none":
-            return self._softmax(x)
-        # Tiles start and end on the pooling grid, so a flipped or turned tile lies on the grid of
-        # the flipped or turned volume: each of the eight terms is as exact as one pass.
-        total = self._softmax(x)
-        for by in _SYMMETRIES[1:]:
-            total += _undone(self._softmax(_done(x, *by)), *by)
-        return total.div_(len(_SYMMETRIES))
+    def _viewed(self, x: Tensor) -> Tensor:
+        """(n, inputs, [z,] y, x) -> what is averaged, (n, k, [z',] y', x') float32.
 
-    def _softmax(self, x: Tensor) -> Tensor:
+        Tiles start and end on the pooling grid, so a flipped or turned tile lies on the grid of the
+        flipped or turned volume: the pass over each view is as exact as one over the tile.
+        """
+        return mean_over(self._views, self._values, x)
+
+    def _values(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype, memory_format=memory_format(self.model.dimensions))
-        logits: Tensor = self.network(x)
-        return logits.float().softmax(dim=1)
+        logits: Tensor = self.network(x).float()
+        return logits if self.config.averaged == "logits" else self._probable(logits)
+
+    def _finished(self, mean: Tensor) -> Tensor:
+        """What is averaged -> stored probabilities, (n, stored classes, [z,] y, x)."""
+        return self._probable(mean) if self.config.averaged == "logits" else mean
+
+    def _probable(self, logits: Tensor) -> Tensor:
+        """Logits -> probabilities of the stored classes."""
+        if self.model.output == "softmax":
+            return logits.softmax(dim=1)[:, list(self.stored)]
+        return logits[:, [number - 1 for number in self.stored]].sigmoid()
 
     def _scaling(self, by: Scaling | None) -> Iterator[Tensor]:
         count = self.model.channels
@@ -220,7 +277,7 @@ class Predictor:
             self.model,
             seen[3 - self.model.dimensions :],
             bytes_per_value=self.dtype.itemsize,
-            averaged=self.config.averaging != "none",
+            averaged=len(self._views) > 1,
         )
 
 
@@ -239,9 +296,12 @@ def too_large(
     return TileTooLarge(
         f"one tile, seen with {sizes_by(sizes[3 - member.model.dimensions :])} voxels, needs about "
         f"{member.need_mb(sizes):.0f} MB and workspace, {has}{of} ({' '.join(first)[:_TOLD]}); "
-        "make infer.tile_px smaller"
+        f"make infer.{'window' if in_windows(member.config, member.model) else 'tile_px'} smaller"
     )
 
+
+_VOXELS_AT_A_TIME = 2**22
+"""Of windows, that a GPU is shown."""
 
 _TOLD = 200
 """Letters of what a library says."""
@@ -262,12 +322,3 @@ def quantised(probabilities: Tensor, dtype: str) -> Tensor:
     if dtype == "float16":
         return probabilities.half()
     return probabilities.mul(255).add_(0.5).to(torch.uint8)
-
-
-def _done(x: Tensor, swap: bool, flip: tuple[int, ...]) -> Tensor:
-    return (x.transpose(-1, -2) if swap else x).flip(flip)
-
-
-def _undone(x: Tensor, swap: bool, flip: tuple[int, ...]) -> Tensor:
-    x = x.flip(flip)
-    return x.transpose(-1, -2) if swap else x

@@ -31,6 +31,12 @@ class Windowed:
         """Voxels from the first that is seen to the first of `core`."""
         return self.core.relative_to(self.read.start).start
 
+    @property
+    def places(self) -> tuple[Box, ...]:
+        """The windows, in coordinates that count from the first voxel of `core`."""
+        touching = self.windows.touching(self.core)
+        return tuple(window.relative_to(self.core.start) for window in touching)
+
 
 def mean_over_windows(
     tile: Windowed, seen: Tensor, values: Callable[[Tensor], Tensor], *, batch: int

@@ -26,6 +26,7 @@ from unet_core.net.memory import keep_freed_memory
 from unet_core.net.parts import Part, halo_of, parts_of, step_of, steps_of
 from unet_core.net.predict import TileTooLarge
 from unet_core.run.crew import Done
+from unet_core.windows import Windows
 
 log = logging.getLogger(__name__)
 
@@ -92,14 +93,19 @@ class Job:
         return [member.model for member in self.members]
 
     @property
+    def windows(self) -> list[Windows | None]:
+        """How each network is laid over the volume; None: in exact tiles."""
+        return [member.windows for member in self.members]
+
+    @property
     def steps(self) -> Zyx:
         """Raw voxels on whose multiples tiles start and end."""
-        return steps_of(self.models, self.config.downsample)
+        return steps_of(self.models, self.config)
 
     @property
     def step(self) -> int:
         """Raw voxels of which `tile_px` is a multiple."""
-        return step_of(self.models, self.config.downsample)
+        return step_of(self.models, self.config)
 
     def with_tile(self, tile_px: int) -> "Job":
         """The same work in tiles of another size, and units that fit them."""
@@ -130,7 +136,27 @@ class Job:
             tile_px=tile_px,
             downsample=self.config.downsample,
             sections=self.sections,
+            windows=self.windows,
         )
+
+    def seen_for(self, box: Box) -> Box:
+        """All that is seen for the raw voxels `box`; may reach beyond the volume."""
+        return hull(
+            [
+                box.grow(halo_of([each.model])) if each.windows is None else each.windows.read(box)
+                for each in self.members
+            ]
+        )
+
+    @property
+    def halo(self) -> Zyx:
+        """Most voxels per side that are seen around what is computed."""
+        each = [
+            halo_of([member.model]) if member.windows is None else member.windows.reach
+            for member in self.members
+        ]
+        z, y, x = (max(along) for along in zip(*each, strict=True))
+        return z, y, x
 
     def together(self, blocks: Sequence[Block]) -> list[list[Block]]:
         """Blocks of one unit are computed together."""
@@ -224,7 +250,7 @@ def _read(blocks: Sequence[Block], box: Box, job: Job, tile_px: int) -> _Seen:
     if not parts:
         return _Seen([], np.empty((1, 0, 0, 0), np.uint8), box.start, box, mask)
     read = hull([part.read for part in parts])
-    if writes == [box] or len(writes) > 1 or not all(model.is_local for model in job.models):
+    if writes == [box] or len(writes) > 1:
         return _Seen(parts, cache.read_mirrored(read), read.start, box, mask)
     # One block of many: what the others see besides may be what cannot be read. Tiles keep their
     # size, so that the block has the same bits.
@@ -270,8 +296,7 @@ def _skipped(block: Block, job: Job, seen: _Seen) -> int:
     if not box.size:
         return block.write.size
     z, y, x = seen.voxels.shape[1:]
-    reach = halo_of(job.models)
-    box = box.grow(reach).relative_to(seen.at).intersection(Box((0, 0, 0), (z, y, x)))
+    box = job.seen_for(box).relative_to(seen.at).intersection(Box((0, 0, 0), (z, y, x)))
     return 0 if value_of(seen.voxels[(..., *box.slices)]) is None else block.write.size
 
 

@@ -20,7 +20,7 @@ from unet_core.config.work_net import (
 from unet_core.errors import PlanError
 from unet_core.geometry import Block, Box, Zyx, by, coarse, fine, hull
 from unet_core.net.memory import pinned_mb
-from unet_core.net.parts import Part, halo_of
+from unet_core.net.parts import Part
 from unet_core.run.inference import Job
 from unet_core.traversal import walk
 
@@ -86,7 +86,7 @@ def fit(job: Job, todo: Sequence[Block], raw: Raw, resources: Resources) -> Fit:
     need = need_mb(job, raw, ahead)
     left = _CACHE_MB if share is None else share - need
     value = raw.bytes_per_voxel
-    grown = [Block(job.raw_of(job.unit_of(unit[0])), halo_of(job.models)) for unit in units]
+    grown = [Block(job.raw_of(job.unit_of(unit[0])), job.halo) for unit in units]
     order = walk(
         grown,
         shape=raw.shape,
@@ -195,8 +195,18 @@ def largest_unit(job: Job) -> tuple[list[Part], Box]:
 def network_mb(job: Job, parts: Sequence[Part]) -> float:
     """Memory (MB) of the networks on a CPU, and of the passes that are made at a time."""
     width = 2 if job.config.precision == "bfloat16" else 4
-    reads = {tuple(tile.read.shape for tile in part.tiles) for part in parts}
-    most = max(part_mb(job.models, read, job.config, bytes_per_value=width) for read in reads)
+    kinds = {(part.core.shape, tuple(tile.read.shape for tile in part.tiles)) for part in parts}
+    most = max(
+        part_mb(
+            job.models,
+            reads,
+            job.config,
+            bytes_per_value=width,
+            core=core,
+            windows=job.windows,
+        )
+        for core, reads in kinds
+    )
     kept = KEPT if job.keeps_memory else 1.0
     return min(job.passes, len(parts)) * most * kept + sum(map(weights_mb, job.models))
 
