@@ -1,4 +1,4 @@
-"""milesial/Pytorch-Network: with and without biases, transposed and bilinear."""
+"""milesial/Pytorch-UNet: with and without biases, transposed and bilinear."""
 
 from dataclasses import replace
 
@@ -43,18 +43,23 @@ def _sized(state: State, config: NetworkConfig) -> NetworkConfig:
     widths = zip(keys, config.level_widths, strict=True)
     decoder = config.decoder_widths or config.level_widths[:-1]
     rising = ((f"up{_LEVELS - i}.conv.double_conv.3.weight", n) for i, n in enumerate(decoder))
+    first, last = (
+        extent(state, f"up1.conv.double_conv.{i}.weight", 0, n) for i, n in ((0, 2), (3, 1))
+    )
     config = with_outputs(config, extent(state, "outc.conv.bias", 0, config.outputs))
     return replace(
         config,
         channels=extent(state, "inc.double_conv.0.weight", 1, config.channels),
         widths=tuple(extent(state, key, 0, n) for key, n in widths),
         decoder_widths=tuple(extent(state, key, 0, n) for key, n in rising),
+        # Older bilinear networks narrow in the first convolution of a block.
+        decoder_middle="outputs" if first == last else config.decoder_middle,
         conv_bias="inc.double_conv.0.bias" in state,
     )
 
 
 SOURCE = Source(
-    "milesial/Pytorch-Network",
+    "milesial/Pytorch-UNet",
     share(
         r"(inc|down\d\.maxpool_conv\.1|up\d\.conv)\.double_conv\.\d\.\w+"
         r"|up\d\.up\.\w+|outc\.conv\.\w+"

@@ -21,13 +21,14 @@ from unet_core.net.imports.source import (
 def _presets(state: State) -> tuple[str, ...]:
     """All presets with such keys, those alone that have such shapes if there are any."""
     names = sorted(path.stem for path in PRESETS.glob("*.yaml") if FAMILY not in path.stem)
+    modules = {key.rpartition(".")[0] for key in state}
     alike: dict[str, bool] = {}
     for name in names:
         config = read_network(PRESETS / f"{name}.yaml")
-        if config.encoder != "plain":
+        weighed = {n.name for n in graph_of(config).nodes if n.layer.parameters}
+        if weighed != modules:
             continue
-        wanted = wanted_of(graph_of(config))
-        if wanted.keys() == state.keys():
+        if wanted_of(graph_of(config)).keys() == state.keys():
             fitted = wanted_of(graph_of(_fitted(state, config)))
             alike[name] = all(fitted[key] == tuple(state[key].shape) for key in fitted)
     return tuple(n for n in alike if alike[n]) or tuple(alike) or tuple(names)
