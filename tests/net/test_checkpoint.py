@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "best.pt", written)
     read = read_checkpoint(tmp_path / "best.pt")
     assert (read.model, read.normalise, read.content) == (SMALL, "mean_std", written.content)
+    assert read.patch is None
+    write_checkpoint(tmp_path / "best.pt", replace(written, patch=(1, 8, 16)))
+    assert read_checkpoint(tmp_path / "best.pt").patch == (1, 8, 16)
     network = read.network()
     assert not network.training
     x = torch.ones(1, 1, 8, 8)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unet_core.config import NetworkConfig, load
 from unet_core.errors import CheckpointError, ConfigError
+from unet_core.geometry import Zyx
 from unet_core.net.network import Network
 from unet_core.provenance import digest_of
 
@@ -33,6 +34,9 @@ class Checkpoint:
 
     state: Mapping[str, Tensor]
     """Its weights, by name, on the CPU."""
+
+    patch: Zyx | None = None
+    """Voxels (z, y, x) of the patches it was trained on; None: not known."""
 
     @property
     def content(self) -> str:
@@ -63,6 +67,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             # than two equal ones, and which they are depends on where the settings came from.
             "model": json.loads(json.dumps(asdict(checkpoint.model))),
             "normalise": checkpoint.normalise,
+            "patch": checkpoint.patch,
             "state": {name: tensor.detach().cpu() for name, tensor in checkpoint.state.items()},
         },
     )
@@ -89,7 +94,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} holds an architecture that cannot be built: {error}"
         ) from None
-    return Checkpoint(model, str(content["normalise"]), content["state"])
+    patch = content.get("patch")  # the one key that a file may lack
+    return Checkpoint(
+        model, str(content["normalise"]), content["state"], None if patch is None else tuple(patch)
+    )
 
 
 def write_state(path: Path, content: Mapping[str, Any]) -> None:

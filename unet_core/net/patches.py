@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from unet_core.config import NetworkConfig
+from unet_core.config.networks.geometry import own_lost
+from unet_core.geometry import Zyx
 from unet_core.net.device import memory_format
 
 Item = TypeVar("Item")
@@ -42,6 +44,12 @@ class Bank:
 
     def __len__(self) -> int:
         return self.raw.shape[0]
+
+    @property
+    def patch(self) -> Zyx:
+        """Voxels of a patch."""
+        z, y, x = self.raw.shape[2:]
+        return z, y, x
 
 
 class Batch(NamedTuple):
@@ -78,7 +86,7 @@ def read_batch(bank: Bank, indices: list[int], model: NetworkConfig, *, pin: boo
     """
     depth, *plane = bank.raw.shape[2:]
     sizes = plane if model.dimensions == 2 else [depth, *plane]
-    lost = [(size - model.output_size(size)) // 2 for size in sizes]
+    lost = own_lost(model)[3 - model.dimensions :]
     centre: list[slice | int] = [
         slice(beyond, size - beyond) for beyond, size in zip(lost, sizes, strict=True)
     ]

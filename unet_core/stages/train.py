@@ -12,7 +12,8 @@ from typing import Any
 
 from unet_core import provenance
 from unet_core.config import NetworkConfig, Resources, TrainConfig
-from unet_core.config.shape import layers, parameters
+from unet_core.config.networks.cost import parameters
+from unet_core.config.networks.memory import layers
 from unet_core.errors import CheckpointError, ConfigError, Interrupted
 from unet_core.io.arrays import open_level
 from unet_core.io.atomic import write_json, write_text
@@ -23,7 +24,6 @@ from unet_core.net.checkpoint import (
     FORMAT,
     Checkpoint,
     read_state,
-    state_digest,
     write_checkpoint,
     write_state,
 )
@@ -125,7 +125,8 @@ def train_unet(
         _run(training, record, bank, checks, out=out, name=name, lock=lock)
         if lock:
             lock.check()
-            _publish(out, model, normalise, record, origin)
+            made = Checkpoint(model, normalise, record.best["weights"], bank.patch)
+            _publish(out, made, record, origin)
 
 
 def _run(
@@ -198,26 +199,24 @@ def _enter(record: Record, training: Training, scores: dict[str, Any]) -> None:
     log.info("step %d: loss %.5f%s%s", step, mean, told, " (best)" if better and scores else "")
 
 
-def _publish(
-    out: Path, model: NetworkConfig, normalise: str, record: Record, origin: dict[str, Any]
-) -> None:
+def _publish(out: Path, made: Checkpoint, record: Record, origin: dict[str, Any]) -> None:
     """Write history, model.json and, last of all, the network."""
-    best = record.best
-    write_text(out.with_name("history.csv"), _table(record, model))
+    write_text(out.with_name("history.csv"), _table(record, made.model))
     write_json(
         out.with_name("model.json"),
         {
             "format": FORMAT,
-            "model": asdict(model),
-            "normalise": normalise,
-            "parameters": parameters(model),
-            "step": best["step"],
+            "model": asdict(made.model),
+            "normalise": made.normalise,
+            "patch": made.patch,
+            "parameters": parameters(made.model),
+            "step": record.best["step"],
             "steps": record.history[-1]["step"],
-            "scores": best["scores"],
-            "provenance": {**origin, "content": state_digest(best["weights"])},
+            "scores": record.best["scores"],
+            "provenance": {**origin, "content": made.content},
         },
     )
-    write_checkpoint(out, Checkpoint(model, normalise, best["weights"]))
+    write_checkpoint(out, made)
 
 
 def _save(path: Path, name: str, training: Training, record: Record, lock: Lock) -> None:
