@@ -99,9 +99,7 @@ def _mobilenet(sketch: Sketch, config: NetworkConfig, x: str) -> list[str]:
             taps.append(x)
         name = f"encoder.conv_dw_{i}"
         inputs = sketch.width(x)
-        x = sketch.convolution(
-            name, x, inputs, stride=stride, padding=1, groups=inputs, bias=False
-        )
+        x = sketch.convolution(name, x, inputs, stride=stride, padding=1, groups=inputs, bias=False)
         x = _finished(sketch, config, name, x)
         name = f"encoder.conv_pw_{i}"
         x = sketch.convolution(name, x, width, kernel=1, bias=False)
