@@ -1,16 +1,9 @@
 """DeepLabV3+: a backbone at 1/16 of the voxels, a pyramid of dilated kernels, one skip at 1/4."""
 
 from unet_core.config.networks.encoders import backbone
+from unet_core.config.networks.everywhere import Aligned, Bins, Resized
 from unet_core.config.networks.graph import INPUT, Graph, Sketch
-from unet_core.config.networks.layers import (
-    Affine,
-    Aligned,
-    Bins,
-    Dropout,
-    Interpolation,
-    Join,
-    Resized,
-)
+from unet_core.config.networks.layers import Affine, Dropout, Interpolation, Join
 from unet_core.config.networks.settings import NetworkConfig
 
 WIDTH, SKIP_WIDTH = 256, 48

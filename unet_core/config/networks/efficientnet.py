@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
+from unet_core.config.networks.everywhere import Bins
 from unet_core.config.networks.graph import Sketch
-from unet_core.config.networks.layers import Activation, Bins, Product, Sum
+from unet_core.config.networks.layers import Activation, Product, Sum
 
 EPS, MOMENTUM = 1e-3, 0.01
 """Of its normalisations."""
@@ -69,7 +70,8 @@ def efficientnet_taps(sketch: Sketch, encoder: str, x: str, *, dilated: bool = F
     The last 1x1 convolution, which only a classifier reads, is there for the sake of published
     weights; no result depends on it.
 
-    `dilated`: what follows the map at 1/16 keeps its voxels, and spreads its kernels instead.
+    `dilated`: what follows the map at 1/16 keeps its voxels, and spreads its kernels instead;
+    those of one voxel too, for the same bits as others have.
     """
     member = MEMBERS[encoder]
     size = member.nominal_px
@@ -111,10 +113,12 @@ def _blocks(member: Scaling) -> Iterator[Block]:
 
 def _drawn(sketch: Sketch, name: str, x: str, block: Block, *, size: int, spread: bool) -> str:
     """One block: expansion, convolution per channel, weights for the channels, projection."""
-    shortcut = x
+    shortcut, dilation = x, 1 + spread
     width = block.inputs * block.expansion
     if block.expansion > 1:
-        x = sketch.convolution(f"{name}.expand_conv", x, width, kernel=1, bias=False)
+        x = sketch.convolution(
+            f"{name}.expand_conv", x, width, kernel=1, dilation=dilation, bias=False
+        )
         x = _normalised(sketch, f"{name}.bn0", x)
         x = sketch.activation(f"{name}.swish0", x, "swish")
     before, after = _same(size, block.kernel, block.stride)
@@ -128,26 +132,28 @@ def _drawn(sketch: Sketch, name: str, x: str, block: Block, *, size: int, spread
         stride=1 if spread else block.stride,
         padding=before,
         after=after,
-        dilation=1 + spread,
+        dilation=dilation,
         groups=width,
         bias=False,
     )
     x = _normalised(sketch, f"{name}.bn1", x)
     x = sketch.activation(f"{name}.swish1", x, "swish")
-    x = _weighted(sketch, name, x, block.inputs // 4)
-    x = sketch.convolution(f"{name}.project_conv", x, block.outputs, kernel=1, bias=False)
+    x = _weighted(sketch, name, x, block.inputs // 4, dilation)
+    x = sketch.convolution(
+        f"{name}.project_conv", x, block.outputs, kernel=1, dilation=dilation, bias=False
+    )
     x = _normalised(sketch, f"{name}.bn2", x)
     if block.stride > 1 or block.inputs != block.outputs:
         return x
     return sketch.add(f"{name}.sum", Sum(), x, shortcut)
 
 
-def _weighted(sketch: Sketch, name: str, x: str, squeezed: int) -> str:
+def _weighted(sketch: Sketch, name: str, x: str, squeezed: int, dilation: int) -> str:
     """Channels times weights that are made of the means of all (squeeze and excite)."""
     y = sketch.add(f"{name}.mean", Bins(), x)
-    y = sketch.convolution(f"{name}.se_reduce", y, max(1, squeezed), kernel=1)
+    y = sketch.convolution(f"{name}.se_reduce", y, max(1, squeezed), kernel=1, dilation=dilation)
     y = sketch.activation(f"{name}.se_swish", y, "swish")
-    y = sketch.convolution(f"{name}.se_expand", y, sketch.width(x), kernel=1)
+    y = sketch.convolution(f"{name}.se_expand", y, sketch.width(x), kernel=1, dilation=dilation)
     y = sketch.add(f"{name}.se_sigmoid", Activation("sigmoid"), y)
     return sketch.add(f"{name}.weighted", Product(), x, y)
 

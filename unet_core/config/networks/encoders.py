@@ -25,7 +25,9 @@ def taps_of(sketch: Sketch, config: NetworkConfig, x: str) -> tuple[str, list[st
         )
     *taps, x = backbone(sketch, config, x)
     if config.encoder.startswith("vgg"):
-        x = centre(sketch, x)
+        read = centre(sketch, x)
+        # segmentation_models.pytorch has it in UNet++ too, where nothing reads it.
+        x = x if config.architecture == "unetpp" else read
     return x, taps
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from unet_core.config.networks.everywhere import Bins, Resized
 from unet_core.config.networks.graph import Graph, Sketch
-from unet_core.config.networks.layers import Bins, Dropout, Interpolation, Join, Resized
+from unet_core.config.networks.layers import Dropout, Interpolation, Join
 from unet_core.config.networks.settings import NetworkConfig
 from unet_core.config.networks.supervision import level_heads
 

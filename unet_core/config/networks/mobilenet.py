@@ -26,8 +26,8 @@ def mobilenet_taps(
 ) -> list[str]:
     """Maps at 1/2, 1/4, ..., 1/32 of the voxels.
 
-    `dilated`: what follows the map at 1/16 keeps its voxels, and spreads its kernels instead.
-    `widened`: the last 1x1 convolution, to 1280 channels, is there.
+    `dilated`: what follows the map at 1/16 keeps its voxels, and spreads its kernels instead;
+    those of one voxel too, for the same bits as others have. `widened`: the last 1x1 convolution, to 1280 channels, is there.
     """
     x = _finished(sketch, x, "encoder.features.0", 32, kernel=3, stride=2)
     taps: list[str] = []
@@ -40,7 +40,8 @@ def mobilenet_taps(
                 taps.append(x)
             number += 1
     if widened:
-        x = _finished(sketch, x, f"encoder.features.{number}", LAST, kernel=1)
+        name = f"encoder.features.{number}"
+        x = _finished(sketch, x, name, LAST, kernel=1, dilation=1 + dilated)
     return [*taps, x]
 
 
@@ -51,13 +52,15 @@ def _block(
     wide = expansion * sketch.width(x)
     part = 0
     if expansion > 1:
-        x = _finished(sketch, x, f"{name}.0", wide, kernel=1)
+        x = _finished(sketch, x, f"{name}.0", wide, kernel=1, dilation=1 + spread)
         part = 1
     step = 1 if spread else stride
     x = _finished(
         sketch, x, f"{name}.{part}", wide, kernel=3, stride=step, dilation=1 + spread, groups=wide
     )
-    x = sketch.convolution(f"{name}.{part + 1}", x, width, kernel=1, bias=False)
+    x = sketch.convolution(
+        f"{name}.{part + 1}", x, width, kernel=1, dilation=1 + spread, bias=False
+    )
     x = sketch.normalisation(f"{name}.{part + 2}", x)
     if stride > 1 or sketch.width(shortcut) != width:
         return x

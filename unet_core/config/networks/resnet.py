@@ -41,13 +41,23 @@ def resnet_taps(sketch: Sketch, encoder: str, x: str, *, dilated: bool = False) 
 def _block(
     sketch: Sketch, x: str, name: str, width: int, stride: int, dilation: int, basic: bool
 ) -> str:
-    """Convolutions beside a short cut; one of 3x3 steps."""
+    """Convolutions beside a short cut; one of 3x3 steps.
+
+    Kernels of one voxel are dilated too: that changes nothing but how torch computes them, and
+    with it the last bits of their results, which are to be those of others.
+    """
     kernels = (3, 3) if basic else (1, 3, 1)
     outputs = width if basic else 4 * width
     shortcut = x
     if stride > 1 or sketch.width(x) != outputs:
         shortcut = sketch.convolution(
-            f"{name}.downsample.0", x, outputs, kernel=1, stride=stride, bias=False
+            f"{name}.downsample.0",
+            x,
+            outputs,
+            kernel=1,
+            stride=stride,
+            dilation=dilation,
+            bias=False,
         )
         shortcut = sketch.normalisation(f"{name}.downsample.1", shortcut)
     for i, kernel in enumerate(kernels, start=1):
