@@ -233,23 +233,19 @@ def _describe(options: argparse.Namespace) -> None:
 
 
 def _estimate(options: argparse.Namespace) -> None:
-    from unet_core.stages.estimate import Hardware
     from unet_core.stages.estimate_asked import estimate_asked
+    from unet_core.stages.estimate_hardware import Hardware
     from unet_core.stages.estimate_told import told
 
+    given = {
+        name: getattr(options, name) for name in ("threads", "gpus", "jobs", "device", "price")
+    }
     found = estimate_asked(
         options.configfile,
         _mapping("--config", options.config),
         presets=options.presets,
         headers=options.headers,
-        hardware=Hardware(
-            threads=options.threads,
-            gpus=options.gpus,
-            jobs=options.jobs,
-            device=options.device,
-            measured=options.measure,
-            price=options.price,
-        ),
+        hardware=Hardware(**given, nodes=dict(options.nodes), measured=options.measure),
         shape=options.shape,
         dtype=options.dtype,
         channels=options.channels,

@@ -155,6 +155,11 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
+def _nodes(text: str) -> tuple[str, int]:
+    stage, _, number = text.partition("=")
+    return stage, int(number)
+
+
 def _estimate(commands: Any) -> None:
     text = "How much a run will take: files, disk, memory, operations, time, money."
     add = commands.add_parser("estimate", help=text, description=text).add_argument
@@ -168,8 +173,10 @@ def _estimate(commands: Any) -> None:
     add("--shape", type=int, nargs=3, metavar=("Z", "Y", "X"), help=told)
     add("--dtype", default="uint8", help="number type of that volume (default uint8)")
     add("--channels", type=int, default=1, help="channels of that volume (default 1)")
-    add("--threads", type=int, default=8, help="CPU threads of each job (default 8)")
+    add("--threads", type=int, default=8, help="CPU threads of each job's node (default 8)")
     add("--gpus", type=int, default=0, help="GPUs of training, and of inference (default 0: CPU)")
+    told = "machines of each job of a stage, such as infer=4 stitch=2 (default 1)"
+    add("--nodes", type=_nodes, nargs="+", default=[], metavar="STAGE=N", help=told)
     add("--jobs", type=int, default=1, help="jobs at a time (default 1)")
     rates = commands.choices["estimate"].add_mutually_exclusive_group().add_argument
     rates("--device", metavar="NAME", help="what computes: a100, h100, cpu-core, ...")

@@ -176,6 +176,10 @@ def test_slabs_are_those_of_the_rules(ask: Ask) -> None:
         (["--gpus", "-1"], "--gpus needs a number >= 0, got -1"),
         (["--price", "-3"], "--price needs a number >= 0, got -3"),
         (["--price", "nan"], "--price needs a number >= 0, got nan"),
+        (["--nodes", "report=2"], "--nodes report=2 is no stage and number of nodes >= 1"),
+        (["--nodes", "infer=0"], "--nodes infer=0 is no stage and number of nodes >= 1"),
+        (["--nodes", "infer=2"], "--nodes infer=2 are used with infer.spread: nodes alone"),
+        (["--nodes", "train=2", "--gpus", "3"], "--gpus 3 are those of all nodes"),
         (["--device", "a100"], "--device a100 is a GPU: say with --gpus how many there are"),
         (["--device", "cpu-core", "--gpus", "8"], "--device cpu-core is a core: leave out --gpus"),
     ],
@@ -228,6 +232,21 @@ def test_more_gpus_take_less_time_and_as_many_gpu_hours(ask: Ask) -> None:
     assert ten["total"]["cost"] == pytest.approx(2 * ten["total"]["gpu_hours"])
     infer = [{row["stage"]: row for row in found["stages"]}["infer"] for found in (one, ten)]
     assert infer[0]["seconds"] == pytest.approx(10 * infer[1]["seconds"], rel=0.01)
+
+
+def test_more_nodes_take_less_time_and_each_is_asked_for_what_one_would_be(ask: Ask) -> None:
+    told = (*PETABYTE, "--gpus", "8")
+    one, four = (
+        {row["stage"]: row for row in ask(*told, *nodes, models=["small"], infer=infer)["stages"]}
+        for nodes, infer in (
+            ((), {}),
+            (("--nodes", "infer=4", "stitch=4"), {"spread": "nodes"}),
+        )
+    )
+    assert four["infer"]["gpu_hours"] == pytest.approx(one["infer"]["gpu_hours"], rel=0.01)
+    assert four["infer"]["memory_mb"] < one["infer"]["memory_mb"]
+    assert one["stitch"]["seconds"] == pytest.approx(4 * four["stitch"]["seconds"], rel=0.01)
+    assert one["convert"] == four["convert"]
 
 
 def test_a_network_that_does_not_fit_the_gpu_is_said(project: Path, ask: Ask) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.workflow.conftest import CONFIG, Project
+from tests.workflow.test_resources import headers_of
 
 WARNS = "--signal=USR1@120"
 
@@ -48,12 +49,13 @@ def test_what_a_profile_asks_of_slurm_for_a_rule_is_kept(fresh: Callable[[], Pro
     assert "slurm_extra=--exclusive --no-kill" in run.stdout
 
 
-def test_a_driver_of_worker_jobs_has_no_gpu_and_tells_them_theirs(
+def test_a_driver_of_worker_jobs_has_little_itself_and_tells_them_theirs(
     fresh: Callable[[], Project],
 ) -> None:
     project = fresh()
     project.write("overlay.yaml", json.dumps({**CONFIG, "infer": {"spread": "nodes"}}))
-    given = ["infer:worker_jobs=2", "infer:gpu=4"]
+    given = ["infer:worker_jobs=2", "infer:gpu=4", "infer:mem_mb=32000*attempt"]
+    headers_of(project, **dict.fromkeys("abcdef", [40, 700, 700]))
     run = project.snakemake("--dry-run", "--printshellcmds", "--set-resources", *given)
     assert run.returncode == 0, run.stdout
     jobs = [job for job in run.stdout.split("\n\n") if "\nrule infer:" in f"\n{job}"]
@@ -61,7 +63,8 @@ def test_a_driver_of_worker_jobs_has_no_gpu_and_tells_them_theirs(
     for job in jobs:
         assert "gpu=4" not in job
         assert "mpi=" not in job
-        assert "--nodes 2 --launcher jobqueue --gpus 4" in job
+        assert " mem_mb=1000," in job, "the driver computes no block"
+        assert "--nodes 2 --launcher jobqueue --gpus 4 --memory-mb 32000" in job
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,12 @@ def memory_mb(work: Work, *, threads: int, gpus: int = 0) -> int:
     return max(LEAST_MB, 100 * ceil(asked / 100))
 
 
+def driver_mb(work: Work) -> int:
+    """Memory (MB) to ask for the process that deals units to workers that are jobs of their own."""
+    used = max(work.driver_mb, work.alone_mb) + SNAKEMAKE_MB
+    return max(LEAST_MB, 100 * ceil(used / 100))
+
+
 def seconds(
     work: Work,
     stage: str,

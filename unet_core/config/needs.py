@@ -147,6 +147,10 @@ class Needs:
         found = self.work(stage, threads=threads, gpus=gpus, **job)
         return demand.memory_mb(found, threads=threads, gpus=gpus)
 
+    def driver_mb(self, stage: str, *, threads: int, gpus: int = 0, **job: Any) -> int:
+        """Memory (MB) to ask for at the first attempt where the workers are jobs of their own."""
+        return demand.driver_mb(self.work(stage, threads=threads, gpus=gpus, **job))
+
     def minutes(
         self, stage: str, *, threads: int, gpus: int = 0, nodes: int = 1, **job: Any
     ) -> int:

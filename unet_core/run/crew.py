@@ -276,8 +276,8 @@ class Crew:
             self._opened.close()
             # Where there is one unit, to start a process would take longer than to compute it.
             openers = {"here": open_workers, "srun": open_steps, "jobqueue": open_jobs}
-            # A GPU of a job of its own is not here.
-            queued = self.resources.launcher == "jobqueue" and self.resources.gpus > 0
+            # Memory and GPUs of jobs of their own are not here.
+            queued = self.resources.launcher == "jobqueue"
             opener = openers[self.resources.launcher if workers > 1 or queued else "here"]
             opened = opener(self.resources, workers=workers, dashboard=watched)
             self._workers = self._opened.enter_context(opened)

@@ -3,64 +3,26 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import inf
 from typing import Any
 
 from unet_core.config import demand
 from unet_core.config.devices import Device, device
 from unet_core.config.extent import Extent, described, read_headers
 from unet_core.config.needs import Files, Needs
+from unet_core.config.resources import DRIVER_MB
 from unet_core.config.sheet import Volume
 from unet_core.config.slabs import MOST_SLABS
 from unet_core.config.spread import number_of_slabs
 from unet_core.config.work import Work, voxels_per_piece
 from unet_core.config.workflow import Workflow
-from unet_core.errors import ConfigError
 from unet_core.io.ngff import voxel_size_of
 from unet_core.io.readers import open_raw
+from unet_core.stages.estimate_hardware import STAGES, Hardware
 from unet_core.stages.estimate_plan import Limit, advised_shard, limits
 from unet_core.stages.estimate_stores import Store, stores_of
 
-STAGES = (
-    *("convert", "weights", "augment", "train", "infer"),
-    *("calibrate", "stitch", "score", "montage", "report"),
-)
-
 _LONG_S = 86400
 """Jobs longer than a day wait long, and are not allowed everywhere."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hardware:
-    """What a run is given."""
-
-    threads: int = 8
-    """Of each job."""
-
-    gpus: int = 0
-    """For training and inference."""
-
-    jobs: int = 1
-    """At a time."""
-
-    device: str | None = None
-    """A row of `config/devices.yaml`; None: the CPU, or any GPU."""
-
-    measured: bool = False
-    """Time this machine instead."""
-
-    price: float | None = None
-    """Of a GPU for an hour."""
-
-    def __post_init__(self) -> None:
-        least = {"threads": 1, "jobs": 1, "gpus": 0, "price": 0}
-        for name, value in least.items():
-            given = getattr(self, name)
-            if given is not None and not value <= given < inf:
-                raise ConfigError(f"--{name} needs a number >= {value}, got {given}")
-        if self.device is not None and device(self.device).is_gpu != (self.gpus > 0):
-            which = ("is a GPU: say with --gpus how many there are", "is a core: leave out --gpus")
-            raise ConfigError(f"--device {self.device} {which[self.gpus > 0]}; got {self.gpus}")
 
 
 @dataclass(kw_only=True)
@@ -71,7 +33,7 @@ class Row:
     jobs: int = 0
     blocks: int = 0
     memory_mb: int = 0
-    """Asked for by the largest job."""
+    """Asked for by the largest job, of each of its nodes."""
     used_mb: float = 0
     """Expected of the largest job."""
     gpu_mb: float = 0
@@ -83,13 +45,24 @@ class Row:
     longest_minutes: float = 0
     """Asked for by the longest job."""
 
-    def add(self, work: Work, jobs: int, rate: float | None, *, threads: int, gpus: int) -> None:
-        """Count more jobs, each with this work."""
-        given = {"threads": threads, "gpus": gpus}
-        seconds = demand.seconds(work, self.stage, flops_per_s=rate, **given)
+    def add(
+        self,
+        work: Work,
+        jobs: int,
+        rate: float | None,
+        *,
+        threads: int,
+        gpus: int = 0,
+        nodes: int = 1,
+    ) -> None:
+        """Count more jobs, each with this work; `threads` of each node, `gpus` of all."""
+        given = {"threads": threads, "gpus": gpus // nodes}
+        how = {"threads": threads, "gpus": gpus, "nodes": nodes}
+        seconds = demand.seconds(work, self.stage, flops_per_s=rate, **how)
         self.jobs += jobs
         self.blocks += jobs * work.units
-        self.memory_mb = max(self.memory_mb, demand.memory_mb(work, **given))
+        asked = demand.memory_mb(work, **given) + (DRIVER_MB if nodes > 1 else 0)
+        self.memory_mb = max(self.memory_mb, asked)
         self.used_mb = max(self.used_mb, demand.used_mb(work, **given))
         self.gpu_mb = max(self.gpu_mb, work.gpu_mb)
         self.flops += jobs * work.flops
@@ -163,6 +136,7 @@ def estimate_run(
     ConfigError
         If a setting is wrong.
     """
+    hardware.check(workflow.sections["infer"].spread)
     known, sizes = _volumes(workflow, files, dict(extents or {}))
     found = _rates(workflow, hardware)
 
@@ -173,13 +147,13 @@ def estimate_run(
     rows = {stage: Row(stage=stage) for stage in STAGES}
     for stage, job in jobs_of(workflow):
         slabs = _slabs(workflow, known, stage, job)
-        gpus = hardware.gpus if stage in ("train", "infer") else 0
+        gpus, nodes = hardware.gpus_of(stage), hardware.nodes_of(stage)
         work = needs.work(stage, threads=hardware.threads, gpus=gpus, **job)
         rate = found.flops.get(stage) if found else None
-        parts = slabs or 1
-        rows[stage].add(work.shared(parts), parts, rate, threads=hardware.threads, gpus=gpus)
+        parts, how = slabs or 1, {"threads": hardware.threads, "gpus": gpus, "nodes": nodes}
+        rows[stage].add(work.shared(parts), parts, rate, **how)
         if slabs:  # one job begins the store, one publishes it
-            rows[stage].add(Work(), 2, rate, threads=1, gpus=0)
+            rows[stage].add(Work(), 2, rate, threads=1)
     for row in rows.values():
         row.seconds = max(row.longest_s, row.seconds / hardware.jobs)
     stores = stores_of(workflow, known, sizes)

@@ -14,7 +14,8 @@ from unet_core.config.presets import read_ensembles, read_models, section_of
 from unet_core.config.sheet import Volume
 from unet_core.config.workflow import SECTIONS, Workflow, load_workflow
 from unet_core.errors import ConfigError
-from unet_core.stages.estimate import Estimate, Hardware, estimate_run
+from unet_core.stages.estimate import Estimate, estimate_run
+from unet_core.stages.estimate_hardware import Hardware
 
 TOLD = "described"
 """Name of a volume of which a shape alone is given."""

@@ -22,4 +22,4 @@ rule augment:
         " --threads {threads} {params.nodes} --memory-mb {resources.mem_mb} 2> {log:q}"
 
 
-over_nodes("augment")
+over_nodes("augment", volumes=[])

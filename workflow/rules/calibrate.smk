@@ -33,4 +33,4 @@ rule calibrate:
         " --memory-mb {resources.mem_mb} 2> {log:q}"
 
 
-over_nodes("calibrate")
+over_nodes("calibrate", volumes=asked.fold("validation"))

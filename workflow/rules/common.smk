@@ -70,11 +70,16 @@ def given_to(rule, resource, default):
     return given[resource].value if resource in given else default
 
 
-def over_nodes(rule, like=None, survives=True):
+spread_out = set()
+"""Rules that a profile gives several nodes."""
+
+
+def over_nodes(rule, like=None, survives=True, volumes=None):
     """Where a profile gives `rule`, or `like`, several nodes: what Slurm is asked for besides.
 
     They are one job. Its command runs once, on the first node (`mpi`: else within a step of its
     own), and starts the steps itself. `survives`: it goes on without a node that is lost.
+    `volumes`: as of `memory_of`.
     """
     like = like or rule
     nodes, jobs = given_to(like, "nodes", 1), given_to(like, "worker_jobs", 0)
@@ -86,10 +91,13 @@ def over_nodes(rule, like=None, survives=True):
         )
     if nodes == 1 and not jobs:
         return
+    spread_out.add(like)
     workflow.get_rule(rule).group = None  # such a job shares with no other
     if jobs:
         # The driver's; the workers ask for theirs.
-        workflow.get_rule(rule).resources.update({"gpu": 0})
+        resources = workflow.get_rule(rule).resources
+        resources["worker_mem_mb"] = resources["mem_mb"].with_name("worker_mem_mb")
+        resources.update({"gpu": 0, "mem_mb": asks("driver_mb", like, volumes)})
         return
     gpus = given_to(like, "gpu", 0)
     extra = [f"--gpus-per-node={gpus // nodes}"] if gpus else []
@@ -146,9 +154,17 @@ def nodes_of(rule):
         spoken = f" --interface {quote(network)}" if network else ""
         if jobs and gpus_of(rule):
             spoken += f" --gpus {gpus_of(rule)}"
+        if jobs:  # said after that of the driver, and in its place
+            spoken += f" --memory-mb {resources.worker_mem_mb}"
         return f"--nodes {shares_of(rule)} --launcher {launcher}{spoken}"
 
     return told
+
+
+def nodes_told():
+    """Nodes, or jobs of workers, of all rules that a profile gives several: for the estimate."""
+    told = [f"{rule}={shares_of(rule)}" for rule in sorted(spread_out)]
+    return " ".join(["--nodes", *told]) if told else ""
 
 
 HEADERS = Path(".snakemake/unet-headers.json")
@@ -176,7 +192,7 @@ def gpus_of(rule):
 
 
 def asks(kind, stage, volumes=None):
-    """Memory (`memory_mb`) or time (`minutes`) of a job: by its work, times the attempt.
+    """Memory (`memory_mb`, `driver_mb`) or time (`minutes`): by the work, times the attempt.
 
     `volumes`: names, or None for the wildcard. Where nothing tells yet how large they are, only
     when the job is due.
@@ -191,10 +207,10 @@ def asks(kind, stage, volumes=None):
         }
         nodes, gpus = shares_of(stage), gpus_of(stage)
         how_many = {"threads": threads, "gpus": gpus}
-        if kind == "memory_mb":  # of each node
-            how_many["gpus"] = -(-gpus // nodes)
-        else:
+        if kind == "minutes":
             how_many["nodes"] = nodes
+        else:  # of each node
+            how_many["gpus"] = -(-gpus // nodes)
         try:
             found = getattr(needs, kind)(stage, volumes=names, **known, **how_many)
         except FileNotFoundError as error:
@@ -222,6 +238,7 @@ def warn_of(kind, stage, of, found):
 
 BEYOND = {
     "memory_mb": (MOST_JOB_MB, "GB of memory", 1000),
+    "driver_mb": (MOST_JOB_MB, "GB of memory", 1000),
     "minutes": (MOST_JOB_MINUTES, "days", 24 * 60),
 }
 
@@ -246,7 +263,7 @@ def if_small(group):
     return lambda wildcards: group if blocks_of(wildcards.volume) == 1 else None
 
 
-UNKNOWN = {"memory_mb": 8000, "minutes": 120}
+UNKNOWN = {"memory_mb": 8000, "driver_mb": 8000, "minutes": 120}
 """Where nobody has looked into the file."""
 
 

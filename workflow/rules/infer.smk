@@ -151,4 +151,4 @@ for batch, names in asked.batches.items():
             " --gpus {resources.gpu} --memory-mb {resources.mem_mb} {params.nodes} 2> {log:q}"
 
     set_resources(f"infer_{batch}", like="infer")
-    over_nodes(f"infer_{batch}", like="infer")
+    over_nodes(f"infer_{batch}", like="infer", volumes=names)
