@@ -36,8 +36,9 @@ _ENDS_S = 60
 
 _LOOKS_EVERY_S = 0.2
 
-_ASKED = {128 + signal.SIGTERM, *(-number for number in ENDS)}
-"""Exit statuses of those that were asked to end, by themselves or by somebody else."""
+_ASKED = {status for number in ENDS for status in (-number, 128 + number)}
+"""Exit statuses of those that were asked to end: they say so themselves, or died of it before they
+could."""
 
 
 def of_a_node(resources: Resources) -> int:
