@@ -11,11 +11,11 @@ from unet_core.config import AugmentConfig
 from unet_core.geometry import Box, Zyx
 from unet_core.ops import symmetry
 from unet_core.ops.intensity import Normaliser
+from unet_core.ops.placement import Scene
 from unet_core.ops.plan import (
     Fold,
     Patch,
     Row,
-    border_voxels,
     config_of,
     draw_row,
     make_patch,
@@ -28,13 +28,13 @@ AS_IT_IS = Normaliser(offset=(0.0,), scale=(1.0,), fill=(0.0,))
 
 
 def no_target(volume: int, box: Box) -> Any:
-    raise AssertionError("the target is read though nothing asks for borders")
+    raise AssertionError("the target is read though nothing asks for it")
 
 
 def row_of(
     index: int, config: AugmentConfig, *, fold: Fold = "train", shapes: Any = ((4, 50, 60),)
 ) -> Row:
-    return draw_row(index, config_of(config, fold), fold=fold, shapes=shapes, read_target=no_target)
+    return draw_row(index, config_of(config, fold), fold=fold, scene=Scene(shapes, no_target))
 
 
 def patch_of(row: Row, patch: Zyx, raw: NDArray, target: NDArray, border: NDArray) -> Patch:
@@ -105,44 +105,21 @@ def test_centres_are_uniform_over_all_voxels_of_all_volumes() -> None:
     np.testing.assert_allclose(centres.mean(axis=0), (1, 4.5, 4.5), atol=0.3)
 
 
+def test_where_a_patch_is_placed_leaves_its_deformation_as_drawn() -> None:
+    target = np.zeros((4, 50, 60), np.uint8)
+    target[1, 20:24, 20:24] = 1
+    scene = Scene([target.shape], lambda volume, box: target[box.slices])  # type: ignore[list-item]
+    for index in range(5):
+        row = draw_row(index, AugmentConfig(foreground_share=1.0), fold="train", scene=scene)
+        assert target[row.centre] == 1
+        assert same_deformation(row, row_of(index, AugmentConfig()))
+
+
 def test_all_symmetries_are_drawn() -> None:
     rows = [row_of(index, AugmentConfig()) for index in range(200)]
     assert {(row.code, row.flip_z) for row in rows} == {
         (code, flip) for code in symmetry.CODES for flip in (False, True)
     }
-
-
-def test_a_bias_of_1_centres_every_patch_on_a_rare_border() -> None:
-    target = np.zeros((2, 200, 300), np.uint8)
-    target[1, 40:44, 250:254] = 1
-
-    def read(volume: int, box: Box) -> Any:
-        return target[box.slices]
-
-    config = AugmentConfig(border_bias=1.0)
-    draw = {"fold": "train", "shapes": [target.shape], "read_target": read}
-    rows = [draw_row(index, config, **draw) for index in range(40)]
-    on_border = [bool(border_voxels(target[r.centre[0]])[r.centre[1:]]) for r in rows]
-    assert np.mean(on_border) == 1
-    anywhere = [row_of(index, AugmentConfig(), shapes=[target.shape]) for index in range(40)]
-    assert all(same_deformation(a, b) for a, b in zip(rows, anywhere, strict=True))
-
-
-def test_without_any_border_a_bias_changes_nothing() -> None:
-    config = AugmentConfig(border_bias=1.0)
-    row = draw_row(
-        0,
-        config,
-        fold="train",
-        shapes=[(4, 50, 60)],
-        read_target=lambda volume, box: np.ones(box.shape, np.uint8),
-    )
-    assert same(row, row_of(0, AugmentConfig()))
-
-
-def test_border_voxels_are_of_class_0_beside_another_class() -> None:
-    target = np.array([[0, 0, 1, 1, 0, 255, 0]], np.uint8)
-    assert border_voxels(target).tolist() == [[False, True, False, False, True, False, False]]
 
 
 @few

@@ -128,16 +128,19 @@ def opened(volume: tuple[Path, Path], method: Any = "mean_std") -> Volume:
 def test_a_patch_depends_neither_on_their_number_nor_on_shards_nor_on_workers(
     tmp_path: Path, volumes: list[tuple[Path, Path]]
 ) -> None:
-    first = build(SMALL, volumes, tmp_path / "first.zarr")
+    placed = replace(
+        SMALL, border_bias=0.3, foreground_share=0.3, background_chance=0.2, largest_share=0.7
+    )
+    first = build(placed, volumes, tmp_path / "first.zarr")
     others = {
-        "more": replace(SMALL, patches=11, shard_patches=4),
-        "single": replace(SMALL, shard_patches=1),
+        "more": replace(placed, patches=11, shard_patches=4),
+        "single": replace(placed, shard_patches=1),
     }
     for name, config in others.items():
         bank = build(config, volumes, tmp_path / f"{name}.zarr")
         for array, data in first.items():
             np.testing.assert_array_equal(bank[array][: SMALL.patches], data, err_msg=array)
-    two = build(SMALL, volumes, tmp_path / "two.zarr", resources=Resources(threads=2))
+    two = build(placed, volumes, tmp_path / "two.zarr", resources=Resources(threads=2))
     for array, data in first.items():
         np.testing.assert_array_equal(two[array], data, err_msg=array)
     assert content_of(tmp_path / "two.zarr") == content_of(tmp_path / "first.zarr")

@@ -22,7 +22,14 @@ from unet_core.stages.train_ranks import COUNT, start_ranks
 # Not by Adam, which divides the gradient by its size: where that is 0 but for rounding, as that of
 # a bias before batch normalisation, rounding alone would decide.
 FEW = replace(
-    CONFIG, steps=12, validate_every=4, batch=4, clip_norm=1.0, optimiser="sgd", learning_rate=0.05
+    CONFIG,
+    steps=12,
+    validate_every=4,
+    batch=4,
+    clip_norm=1.0,
+    optimiser="sgd",
+    learning_rate=0.05,
+    dice="foreground_batch",  # one ratio over the whole batch, of which each has a part
 )
 PLAIN = replace(MODEL, dropout=0.0)
 

@@ -153,6 +153,18 @@ class AugmentConfig:
     """Chance (0 to 1) that a patch is centred on the border of an object (a voxel of class 0 beside
     one of another class) instead of anywhere; for volumes where borders or objects are rare."""
 
+    foreground_share: float = 0.0
+    """Chance (0 to 1) that a patch is centred on a voxel of a class above 0, each class that occurs
+    as often as the others, instead of anywhere (nnU-Net: 0.33)."""
+
+    background_chance: float = 1.0
+    """Chance (0 to 1) that a patch placed anywhere stays where its centre is of class 0; else it is
+    placed again (Falk et al. 2019: 0.1). Below 1 the centre has a class."""
+
+    largest_share: float = 1.0
+    """Where one class has this share or more of the voxels with a class, a patch is placed again,
+    up to 10 times (mmsegmentation: 0.75). 1: never."""
+
     shard_patches: int = 16
     """Patches in one file of the bank, and in one block of work."""
 
@@ -172,9 +184,21 @@ class AugmentConfig:
             )
         if self.elastic_nodes < 2:
             raise ConfigError(f"augment.elastic_nodes must be >= 2, got {self.elastic_nodes}")
-        if not (0 <= self.contrast < 1 and self.brightness >= 0 and 0 <= self.border_bias <= 1):
+        if not (0 <= self.contrast < 1 and self.brightness >= 0):
             raise ConfigError(
-                "augment.contrast must be in [0, 1), augment.brightness >= 0 and "
-                f"augment.border_bias in [0, 1], got {self.contrast}, {self.brightness} and "
-                f"{self.border_bias}"
+                "augment.contrast must be in [0, 1) and augment.brightness >= 0, got "
+                f"{self.contrast} and {self.brightness}"
             )
+        self._check_places()
+
+    def _check_places(self) -> None:
+        for key in ("border_bias", "foreground_share", "background_chance"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ConfigError(f"augment.{key} must be in [0, 1], got {getattr(self, key)}")
+        if self.border_bias + self.foreground_share > 1:
+            raise ConfigError(
+                "augment.border_bias and augment.foreground_share are shares of the patches and "
+                f"must add up to 1 at most, got {self.border_bias} and {self.foreground_share}"
+            )
+        if not 0 < self.largest_share <= 1:
+            raise ConfigError(f"augment.largest_share must be in (0, 1], got {self.largest_share}")

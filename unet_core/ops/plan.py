@@ -4,9 +4,7 @@ Row i depends on the seed, the fold, i and the volumes alone: not on how many pa
 who makes them or in which order.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Literal
 
 import numpy as np
@@ -15,8 +13,8 @@ from numpy.typing import NDArray
 from unet_core.config import AugmentConfig
 from unet_core.geometry import Box, Zyx
 from unet_core.ops import elastic, symmetry
-from unet_core.ops.boundary import IGNORED_CLASS
 from unet_core.ops.intensity import Jitter, Normaliser, draw_jitter, jitter, normalise
+from unet_core.ops.placement import Scene, draw_place
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
@@ -26,16 +24,7 @@ Fold = Literal["train", "validation"]
 
 _FOLD_CODES: dict[Fold, int] = {"train": 0, "validation": 1}
 
-_WINDOW_PX = 128
-"""Borders are looked for in windows of a fixed grid of this many pixels (a chunk of the store)."""
-
-_TRIES = 64
-"""Windows that are looked at before a patch that should show a border is placed anywhere."""
-
 _LARGEST_HALF = float(np.finfo(np.float16).max)
-
-ReadTarget = Callable[[int, Box], ByteArray]
-"""Target of (volume, box), a box within the volume: (z, y, x)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,25 +88,14 @@ def draw_row(
     config: AugmentConfig,
     *,
     fold: Fold,
-    shapes: Sequence[Zyx],
-    read_target: ReadTarget,
+    scene: Scene,
 ) -> Row:
-    """Row `index` of the plan.
-
-    Parameters
-    ----------
-    config
-        Of `config_of(..., fold)`.
-    shapes
-        Voxels (z, y, x) of the volumes, at least one voxel in all.
-    read_target
-        Only asked where `config.border_bias` > 0.
-    """
+    """Row `index` of the plan; `config` of `config_of(..., fold)`."""
     drawn = np.random.default_rng([config.seed, _FOLD_CODES[fold], index])
     # One stream per purpose, and every draw made whether it is used or not: switching one kind of
     # deformation on or off leaves all else as it was.
     place, turn, bend, grey = drawn.spawn(4)
-    volume, centre = _place(place, shapes, config.border_bias, read_target)
+    volume, centre = draw_place(place, config, scene)
     code, flip_z = int(turn.integers(8)), bool(turn.integers(2))
     angle = float(turn.uniform(-np.pi, np.pi))
     return Row(
@@ -192,49 +170,6 @@ def make_patch(
         target=np.ascontiguousarray(classes[::step]),
         border=_half(weight[::step]),
     )
-
-
-def _place(
-    rng: np.random.Generator, shapes: Sequence[Zyx], border_bias: float, read_target: ReadTarget
-) -> tuple[int, Zyx]:
-    """A voxel of all volumes, or one on the border of an object: (volume, (z, y, x))."""
-    anywhere, on_border, choice = rng.spawn(3)
-    place = _any_voxel(anywhere, shapes)
-    if on_border.random() >= border_bias:
-        return place
-    for _ in range(_TRIES):
-        volume, voxel = _any_voxel(on_border, shapes)
-        box = _window(voxel, shapes[volume])
-        found = np.flatnonzero(border_voxels(read_target(volume, box)[0]))
-        if len(found):
-            y, x = np.unravel_index(found[choice.integers(len(found))], box.shape[1:])
-            return volume, (voxel[0], box.start[1] + int(y), box.start[2] + int(x))
-    return place
-
-
-def border_voxels(target: ByteArray) -> NDArray[np.bool_]:
-    """Pixels (y, x) of class 0 with a 4-neighbour of another class, neither of them ignored."""
-    on = np.zeros(target.shape, bool)
-    empty, full = target == 0, (target != 0) & (target != IGNORED_CLASS)
-    on[1:] |= empty[1:] & full[:-1]
-    on[:-1] |= empty[:-1] & full[1:]
-    on[:, 1:] |= empty[:, 1:] & full[:, :-1]
-    on[:, :-1] |= empty[:, :-1] & full[:, 1:]
-    return on
-
-
-def _any_voxel(rng: np.random.Generator, shapes: Sequence[Zyx]) -> tuple[int, Zyx]:
-    ends = np.cumsum([prod(shape) for shape in shapes])
-    number = int(rng.integers(int(ends[-1])))
-    volume = int(np.searchsorted(ends, number, side="right"))
-    within = number - int(ends[volume]) + prod(shapes[volume])
-    z, y, x = np.unravel_index(within, shapes[volume])
-    return volume, (int(z), int(y), int(x))
-
-
-def _window(voxel: Zyx, shape: Zyx) -> Box:
-    z, y, x = voxel[0], *(a // _WINDOW_PX * _WINDOW_PX for a in voxel[1:])
-    return Box((z, y, x), (z + 1, y + _WINDOW_PX, x + _WINDOW_PX)).clip(shape)
 
 
 def _half(array: FloatArray) -> HalfArray:

@@ -20,6 +20,7 @@ from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import attributes_of, content_of, write_group
 from unet_core.ops.boundary import IGNORED_CLASS
 from unet_core.ops.intensity import Normaliser, normaliser
+from unet_core.ops.placement import Scene
 from unet_core.ops.plan import Fold, Patch, Row, config_of, draw_row, make_patch, source_of
 from unet_core.provenance import digest_of
 from unet_core.run.crew import Crew, Done
@@ -86,7 +87,7 @@ def build_patch_bank(
     """
     fold: Fold = "train" if training else "validation"
     drawn = config_of(config, fold)
-    volumes, classes = _volumes(raw, weights, drawn)
+    volumes, known = _volumes(raw, weights, drawn)
     settings = asdict(drawn)
     del settings["validation_patches"]  # the number drawn stands in patches
     made_from = {"raw": [content_of(s) for s in raw], "weights": [content_of(s) for s in weights]}
@@ -94,13 +95,14 @@ def build_patch_bank(
         out, stage="augment", settings={"augment": settings, "fold": fold}, inputs=made_from
     ) as build:
         _create(build, drawn, volumes[0].channels)
-        work = partial(fill_rows, config=drawn, fold=fold, volumes=volumes, out=out)
+        above = [number for number, count in enumerate(known) if number and count]
+        work = partial(fill_rows, config=drawn, fold=fold, volumes=volumes, classes=above, out=out)
         n, step = drawn.patches, drawn.shard_patches
         plan = [Rows(start, min(start + step, n)) for start in range(0, n, step)]
         with Crew(resources) as crew:
             need_mb = _need_mb(drawn, volumes[0].channels)
             notes = crew.run(build, "patches", work, plan, need_mb=need_mb)
-        counts = _total(notes, classes)
+        counts = _total(notes, len(known))
         _check_counts(counts, drawn, fold)
         write_group(build.store / "plan", {})
         build.publish(
@@ -115,14 +117,21 @@ def build_patch_bank(
 
 
 def fill_rows(
-    rows: Rows, *, config: AugmentConfig, fold: Fold, volumes: Sequence[Volume], out: Path
+    rows: Rows,
+    *,
+    config: AugmentConfig,
+    fold: Fold,
+    volumes: Sequence[Volume],
+    classes: Sequence[int],
+    out: Path,
 ) -> Done:
-    """Draw, make and write some patches; the note counts their target voxels by class."""
-    shapes = [volume.shape for volume in volumes]
-    read_target = partial(_read_target, volumes)
+    """Draw, make and write some patches; the note counts their target voxels by class.
+
+    `classes`: those above 0 that occur in the volumes.
+    """
+    scene = Scene([volume.shape for volume in volumes], partial(_read_target, volumes), classes)
     drawn = [
-        draw_row(index, config, fold=fold, shapes=shapes, read_target=read_target)
-        for index in range(rows.start, rows.stop)
+        draw_row(index, config, fold=fold, scene=scene) for index in range(rows.start, rows.stop)
     ]
     patches = [patch_of(row, volumes[row.volume], config.patch) for row in drawn]
     columns = {**_patch_columns(patches), **_plan_columns(drawn)}
@@ -148,8 +157,8 @@ def patch_of(row: Row, volume: Volume, shape: Zyx) -> Patch:
 
 def _volumes(
     raw: Sequence[Path], weights: Sequence[Path], config: AugmentConfig
-) -> tuple[list[Volume], int]:
-    """The volumes, checked against each other, and the number of their classes."""
+) -> tuple[list[Volume], list[int]]:
+    """The volumes, checked against each other, and the voxels of each class in them."""
     if len(raw) != len(weights) or not raw:
         raise StoreError(
             f"{len(raw)} raw and {len(weights)} weights stores were given; needed is one or more "
@@ -166,7 +175,7 @@ def _volumes(
     if not any(prod(volume.shape) for volume in volumes):
         raise StoreError("no volume has any voxel; give at least one that is not empty")
     known = [attributes_of(volume.weights)["unet"].get("classes", []) for volume in volumes]
-    return volumes, max(2, *map(len, known))
+    return volumes, [sum(of) for of in zip_longest([0, 0], *known, fillvalue=0)]
 
 
 def _volume(raw: Path, weights: Path, config: AugmentConfig) -> Volume:
@@ -277,8 +286,8 @@ def _check_counts(counts: dict[str, Any], config: AugmentConfig, fold: Fold) -> 
         if count == 0:
             log.warning(
                 "none of the %d %s patches has a voxel of class %d: nothing can be learnt or said "
-                "of it; raise the number of patches or augment.border_bias, or give volumes that "
-                "show this class",
+                "of it; raise the number of patches or augment.foreground_share, or give volumes "
+                "that show this class",
                 config.patches,
                 fold,
                 number,
