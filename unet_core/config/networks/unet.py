@@ -214,7 +214,8 @@ def raised(
     else:
         # Interpolation is linear and its weights sum to 1: a 1x1 convolution with nothing after it
         # gives the same before it, at a quarter of the work (2-D).
-        plain = config.up_norm == "none" and not config.up_activation
+        # Not with aligned corners, which published networks have: those are met bit by bit.
+        plain = not (config.align_corners or config.up_norm != "none" or config.up_activation)
         first = kernel in (None, 1) and plain
         if first:
             x = _beside(sketch, config, x, f"{name}.convolution", outputs)
