@@ -3,6 +3,13 @@
 from collections.abc import Sequence
 
 from unet_core.config.inference import InferConfig
+from unet_core.config.networks.geometry import (
+    geometry_of,
+    input_sizes,
+    nearest_input_size,
+    output_size,
+    own_lost,
+)
 from unet_core.config.networks.settings import NetworkConfig
 from unet_core.errors import PlanError
 from unet_core.geometry import Zyx, by
@@ -14,13 +21,15 @@ _UNTOLD_PX = {2: 512, 3: 128}
 
 def in_windows(config: InferConfig, model: NetworkConfig) -> bool:
     """Whether a network runs in windows: it is asked to, or its results depend on all it sees."""
-    return config.window is not None or not model.is_local
+    return config.window is not None or not geometry_of(model).is_exact
 
 
 def windows_for(
     config: InferConfig, model: NetworkConfig, *, shape: Zyx, patch: Sequence[int] | None
 ) -> Windows | None:
     """How `model` is laid over a volume of `shape` in windows; None: in exact tiles.
+
+    Along an axis on which the volume is smaller than a window, that is the least which holds it.
 
     Parameters
     ----------
@@ -34,20 +43,16 @@ def windows_for(
     """
     if not in_windows(config, model):
         return None
-    deep = model.dimensions == 3
     sizes = _sizes(config, model, patch)
     strides = _strides(config, model, sizes)
-    size = [
-        _fitted(model, window, n)
-        for window, n in zip(sizes, shape[-model.dimensions :], strict=True)
+    fitted = [
+        _fitted(model, n, shape[axis], axis) for n, axis in zip(sizes, _axes(model), strict=True)
     ]
-    lost = _lost(model)
-    plane = (lost, lost)
     return Windows(
         shape,
-        _zyx(size if deep else [1, *size]),
-        _zyx(strides if deep else [1, *strides]),
-        halo=(lost if deep else model.sections // 2, *plane),
+        _zyx(fitted),
+        _zyx(strides),
+        halo=own_lost(model),
         weight=config.window_weight,
     )
 
@@ -57,11 +62,17 @@ def _sizes(
 ) -> tuple[int, ...]:
     """Voxels that a window yields, per axis of the network."""
     if config.window is None:
-        axes = patch or (_UNTOLD_PX[model.dimensions],) * 3
-        inputs = (model.nearest_input_size(n) for n in axes[-model.dimensions :])
-        return tuple(map(model.output_size, inputs))
+        seen = patch or (_UNTOLD_PX[model.dimensions],) * 3
+        return tuple(
+            output_size(model, nearest_input_size(model, seen[axis], axis), axis)
+            for axis in _axes(model)
+        )
     sizes = _per_axis("window", config.window, model)
-    nearest = tuple(_nearest(model, n) for n in sizes)
+    lost = own_lost(model)
+    nearest = tuple(
+        output_size(model, nearest_input_size(model, n + 2 * lost[axis], axis), axis)
+        for n, axis in zip(sizes, _axes(model), strict=True)
+    )
     if sizes != nearest:
         raise PlanError(
             f"infer.window {by(sizes)} is no size that the network yields; the nearest that is: "
@@ -95,22 +106,19 @@ def _per_axis(key: str, given: int | tuple[int, ...], model: NetworkConfig) -> t
     return given
 
 
-def _lost(model: NetworkConfig) -> int:
-    """Voxels per side that the network loses, run with its own padding."""
-    return model.valid_halo_px if model.padding == "valid" else 0
-
-
-def _nearest(model: NetworkConfig, window: int) -> int:
-    return model.output_size(model.nearest_input_size(window + 2 * _lost(model)))
-
-
-def _fitted(model: NetworkConfig, window: int, length: int) -> int:
-    """The window along an axis of `length` voxels: where that is less, the least that holds it."""
-    step = model.stride_px
-    least = model.output_size(next(model.input_sizes()))
+def _fitted(model: NetworkConfig, window: int, length: int, axis: int) -> int:
+    """The window along an axis of `length` voxels."""
+    step = geometry_of(model).stride[axis]
+    least = output_size(model, next(input_sizes(model, axis)), axis)
     return max(window - max(0, window - length) // step * step, least)
 
 
+def _axes(model: NetworkConfig) -> range:
+    """Of (z, y, x), those that the network sees."""
+    return range(3 - model.dimensions, 3)
+
+
 def _zyx(values: Sequence[int]) -> Zyx:
-    z, y, x = values
+    """One section at a time where the network does not see z."""
+    z, y, x = values if len(values) == 3 else (1, *values)
     return z, y, x

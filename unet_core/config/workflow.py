@@ -160,23 +160,19 @@ class Workflow:
             unread = ("validation_patches",) if fold == "train" else TRAINING_ONLY
             read["augment"] = _without(read["augment"], unread)
         if stage == "infer" and model is not None:
-            read["infer"] = _without(read["infer"], self._running(model))
+            read["infer"] = _without(read["infer"], RUNNING)
         if stage == "montage":
             read["report"] = _without(read["report"], PAGE_ONLY)
         return canonical({"version": RESULT_VERSION[stage], **read})
 
-    def running(self, model: str, slab: Zyx | None = None) -> str:
-        """Canonical JSON of the settings of infer that decide no voxel made by `model`.
+    def running(self, slab: Zyx | None = None) -> str:
+        """Canonical JSON of the settings of infer that decide no voxel.
 
         `slab`: what infer.slab stands for.
         """
         settings = dataclasses.asdict(self.sections["infer"])
         settings["slab"] = slab or settings["slab"]
-        return canonical({key: settings[key] for key in self._running(model)})
-
-    def _running(self, model: str) -> tuple[str, ...]:
-        local = all(self.models[member].model.is_local for member in self.members(model))
-        return tuple(key for key in RUNNING if local or key != "tile_px")
+        return canonical({key: settings[key] for key in RUNNING})
 
     def manifest(self) -> str:
         """Canonical JSON of what the report speaks of: volumes, models and ensembles."""

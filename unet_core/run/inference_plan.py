@@ -8,8 +8,10 @@ from math import prod
 
 import numpy as np
 
-from unet_core.config import Resources
-from unet_core.config.shape import KEPT, part_mb, waste, weights_mb
+from unet_core.config import NetworkConfig, Resources
+from unet_core.config.networks.cost import waste
+from unet_core.config.networks.geometry import geometry_of
+from unet_core.config.networks.memory import KEPT, part_mb, weights_mb
 from unet_core.config.work_net import (
     GPU_PROCESS_MB,
     MOST_AHEAD,
@@ -23,6 +25,7 @@ from unet_core.net.memory import pinned_mb
 from unet_core.net.parts import Part
 from unet_core.run.inference import Job
 from unet_core.traversal import walk
+from unet_core.windows import Windows
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +192,11 @@ def largest_unit(job: Job) -> tuple[list[Part], Box]:
         min(n, m + step - 1)
         for n, m, step in zip(box.shape, job.within.shape, job.steps, strict=True)
     )
-    return job.parts(Box((0, 0, 0), (z, y, x)), job.tile_px), unit
+    box = Box((0, 0, 0), (z, y, x))
+    if all(job.windows):  # at the volume's edge there are fewer
+        middle = [n // 2 // side * side for n, side in zip(job.raw_shape, (z, y, x), strict=True)]
+        box = box.shift(middle).clip(job.raw_shape)
+    return job.parts(box, job.tile_px), unit
 
 
 def network_mb(job: Job, parts: Sequence[Part]) -> float:
@@ -238,7 +245,12 @@ def tell(job: Job, plan: list[Block]) -> None:
     """Log what will be done."""
     parts, unit = largest_unit(job)
     cores = sum(part.core.size for part in parts)
-    for number, model in enumerate(job.models):
+    log.info("%d blocks, computed as %s voxels in %d parts", len(plan), by(unit.shape), len(parts))
+    for number, member in enumerate(job.members):
+        model = member.model
+        if member.windows is not None:
+            _tell_windows(job, model, member.windows)
+            continue
         reads = [part.tiles[number].read.shape for part in parts]
         sizes = [
             read[3 - model.dimensions :]
@@ -246,20 +258,27 @@ def tell(job: Job, plan: list[Block]) -> None:
             for _ in range(read[0] if model.dimensions == 2 else 1)
         ]
         log.info(
-            "%d blocks, computed as %s voxels in %d tiles of up to %s, seen as %s: %.2f times the "
-            "least work; halo %d px",
-            len(plan),
-            by(unit.shape),
-            len(parts),
+            "tiles of up to %s, seen as %s: %.2f times the least work; halo %d px",
             by(max(part.core.shape for part in parts)),
             by(max(reads)),
             waste(model, sizes, voxels=cores),
-            model.tile_halo_px,
+            geometry_of(model).halo[2],
         )
-        if not model.is_local:
-            log.warning(
-                "%s normalisation sees each tile's own mean: results depend on infer.tile_px and "
-                "on convert.shard, and tiles do not agree exactly at their seams; train with "
-                "model.norm none or batch for exact seams",
-                model.norm,
-            )
+
+
+def _tell_windows(job: Job, model: NetworkConfig, windows: Windows) -> None:
+    box = fine(Box((0, 0, 0), job.unit), job.config.downsample).clip(job.raw_shape).shape
+    again = windows.repeated(box)
+    inputs = [windows.seen_size[3 - model.dimensions :]] * windows.count
+    voxels = Box((0, 0, 0), job.raw_shape).size
+    log.info(
+        "%s%d windows of %s voxels, at most %s apart, weighted by %s: as blocks share some, %.2f "
+        "times as many are computed, %.2f times the least work",
+        "" if (why := geometry_of(model).inexact) is None else f"no exact tiling ({why}); ",
+        windows.count,
+        by(windows.size),
+        by(windows.stride),
+        windows.weight,
+        again,
+        again * waste(model, inputs, voxels=voxels, in_window=True),
+    )

@@ -9,7 +9,6 @@ from math import prod
 import numpy.typing as npt
 
 from unet_core.config import Resources
-from unet_core.config.work_net import FIXED_PX
 from unet_core.geometry import Block, Box, fine
 from unet_core.io.ledger import Build
 from unet_core.net import tile_choice
@@ -28,6 +27,9 @@ from unet_core.run.inference_plan import (
 )
 
 log = logging.getLogger(__name__)
+
+_WINDOWS_PER_SIDE = 8
+"""Most of a part: with more, less than a quarter of the windows of a section is repeated."""
 
 _STEP = "tile"
 """Lines of the ledger that keep the choice, so that a resumed run takes the same."""
@@ -51,8 +53,8 @@ def with_tiles(
     """
     if job.config.tile_px != "auto":
         return job.with_tile(job.config.tile_px)
-    if not all(model.is_local for model in job.models):
-        return job.with_tile(fixed_px(job))
+    if any(job.windows):
+        return _over_windows(job, raw, todo, resources)
     sizes = _fitting(job, raw, todo, resources)
     kept = [line["note"]["tile_px"] for line in build.done(_STEP).values()]
     if fitting := [px for px in kept if px in sizes]:
@@ -82,10 +84,24 @@ def with_tiles(
     return job.with_tile(note["tile_px"])
 
 
-def fixed_px(job: Job) -> int:
-    """What auto means where results depend on it: one size, whatever the machine."""
-    least = FIXED_PX[max(model.dimensions for model in job.models)]
-    return -(-least // job.step) * job.step
+def _over_windows(job: Job, raw: Raw, todo: Sequence[Block], resources: Resources) -> Job:
+    """The job in parts as large as the memory and the cores allow: they repeat the fewest windows.
+
+    Nothing is timed: the network's passes are the same.
+    """
+    found = max(_fitting(job, raw, todo, resources))
+    log.info("windows are summed over %d px at a time", found)
+    return job.with_tile(found)
+
+
+def _windowed(job: Job) -> list[int]:
+    """Sizes of parts worth having, rising: whole parts and multiples of a shard."""
+    windows = [max(each.size) for each in job.windows if each]
+    shard = fine(Box((0, 0, 0), job.shard), job.config.downsample).shape
+    side, most = min(max(shard), max(job.raw_shape)), _WINDOWS_PER_SIDE * max(windows)
+    sides = [*(-(-side // k) for k in range(1, 9)), *(side * 2**n for n in range(1, 12))]
+    sizes = {-(-px // job.step) * job.step for px in sides if px < 2 * max(job.raw_shape)}
+    return sorted(px for px in sizes if min(windows) <= px <= most) or [min(sizes)]
 
 
 def try_tiles(trial: _Trial, *, jobs: Sequence[Job], raw: npt.DTypeLike) -> Done:
@@ -125,8 +141,12 @@ def try_tiles(trial: _Trial, *, jobs: Sequence[Job], raw: npt.DTypeLike) -> Done
 def _fitting(job: Job, raw: Raw, todo: Sequence[Block], resources: Resources) -> list[int]:
     """Sizes that fit the memory, of which those with which the most of the cores have work."""
     shard = fine(Box((0, 0, 0), job.shard), job.config.downsample).shape
-    sizes = candidates(
-        job.models, step=job.step, shard=shard, shape=job.raw_shape, gpu=bool(job.gpus)
+    sizes = (
+        _windowed(job)
+        if any(job.windows)
+        else candidates(
+            job.models, step=job.step, shard=shard, shape=job.raw_shape, gpu=bool(job.gpus)
+        )
     )
     node = resources.of_a_node
     given = node.share_mb(1)

@@ -20,7 +20,14 @@ from unet_core.run.crew import Crew
 from unet_core.run.inference import Job, infer_blocks
 from unet_core.run.inference_plan import Fit, Raw, fit, tell
 from unet_core.run.tile_choice import with_tiles
-from unet_core.stages.infer_job import Asked, Networks, alone, asked_for, read_networks
+from unet_core.stages.infer_job import (
+    Asked,
+    Networks,
+    alone,
+    asked_for,
+    read_networks,
+    told_windows,
+)
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +150,7 @@ def _publish(
             "classes": model.classes,
             "channels": [f"class {number}" for number in job.config.stored(model.classes)],
             "model": alone([asdict(each) for each in job.models]),
+            "windows": told_windows(job),
             "downsample": downsample,
             "region": job.config.region,
             "mask": build.provenance["inputs"].get("mask"),

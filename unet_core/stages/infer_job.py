@@ -9,6 +9,8 @@ from typing import Any, cast
 from numpy.typing import DTypeLike
 
 from unet_core.config import InferConfig, Resources
+from unet_core.config.networks.geometry import geometry_of
+from unet_core.config.windowed import windows_for
 from unet_core.errors import PlanError, StoreError
 from unet_core.geometry import Block, Box, Zyx, blocks, by, coarse, fine
 from unet_core.io.arrays import ZarrArray, chunk_of, create_array, cut_of, open_level, shard_of
@@ -19,7 +21,6 @@ from unet_core.net.device import precision_for, usable_gpus
 from unet_core.net.engine import Member
 from unet_core.ops.intensity import Method, Normaliser, normaliser
 from unet_core.run.inference import Job
-from unet_core.run.tile_choice import fixed_px
 
 _SECTIONS = {False: 1, True: 16}
 """Sections of a tile of a 2-D network, without and with a GPU, which is shown several at a time."""
@@ -113,8 +114,15 @@ def _job(
     gpus: int,
 ) -> Job:
     """What workers need to know; its tiles are chosen later."""
+    raw_shape = _zyx(level.shape[-3:])
     members = tuple(
-        Member(path, each.content, each.model, _normaliser(raw, level.shape, level.dtype, each))
+        Member(
+            path,
+            each.content,
+            each.model,
+            _normaliser(raw, level.shape, level.dtype, each),
+            windows_for(config, each.model, shape=raw_shape, patch=each.patch),
+        )
         for each, path in trained
     )
     classes = {member.model.classes for member in members}
@@ -128,7 +136,11 @@ def _job(
             f"infer.classes {list(config.stored(min(classes)))}: the network has the classes 0 to "
             f"{min(classes) - 1}"
         )
-    raw_shape = _zyx(level.shape[-3:])
+    if 0 in config.stored(min(classes)) and any(m.model.output == "sigmoid" for m in members):
+        raise PlanError(
+            "infer.classes 0: a network with model.output sigmoid predicts every class but 0; "
+            "leave it out"
+        )
     if mask is not None:
         _check_mask(mask, raw_shape)
     shard = _zyx(_cut(level, config.downsample)["shard"])
@@ -188,22 +200,42 @@ def _cut(level: ZarrArray, downsample: Zyx) -> dict[str, Any]:
 def _settings(job: Job, trained: Sequence[Checkpoint]) -> dict[str, Any]:
     """What decides the result, and no more.
 
-    Without the tile's size where tiling is exact: an edit of it makes Snakemake start the stage,
-    which then finds every block done. With the number type that "auto" stands for here: a run
-    resumed on another machine must not mix two of them in one volume.
+    Without what is computed at a time: an edit of it makes Snakemake start the stage, which then
+    finds every block done. With the number type that "auto" stands for here: a run resumed on
+    another machine must not mix two of them in one volume.
     """
     infer = asdict(job.config)
-    for key in ("on_error", "spread", "slab"):
+    for key in ("on_error", "spread", "slab", "tile_px", "window", "window_stride"):
         del infer[key]
-    if all(model.is_local for model in job.models):
-        del infer["tile_px"]
-    elif job.config.tile_px == "auto":
-        infer["tile_px"] = fixed_px(job)
+    if not any(job.windows):
+        del infer["window_weight"]
+        if job.config.averaging == "none":
+            del infer["averaged"]
+    windows = [each and {"size": each.size, "stride": each.stride} for each in job.windows]
     return {
         "infer": infer,
+        **({"windows": alone(windows)} if any(job.windows) else {}),
         "model": alone([asdict(each.model) for each in trained]),
         "normalise": alone([each.normalise for each in trained]),
     }
+
+
+def told_windows(job: Job) -> Any:
+    """The windows of each network, and why it needs them; None where all have exact tiles."""
+    if not any(job.windows):
+        return None
+    return alone(
+        [
+            each.windows
+            and {
+                "size": each.windows.size,
+                "stride": each.windows.stride,
+                "weight": each.windows.weight,
+                "because": geometry_of(each.model).inexact,
+            }
+            for each in job.members
+        ]
+    )
 
 
 def _normaliser(

@@ -320,7 +320,7 @@ def of_members(pattern):
 
 def running(wildcards, output):
     """Settings of infer that decide no voxel; `output` keeps them out of the comparison."""
-    return asked.running(wildcards.model)
+    return asked.running()
 
 
 def option(flag, name):

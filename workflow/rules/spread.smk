@@ -60,7 +60,7 @@ def minutes_of_rest(wildcards, input, threads, attempt):
 def running_of(wildcards, output):
     """Settings of infer that decide no voxel; `output` keeps them out of the comparison."""
     volume, model = wildcards.volume, wildcards.model
-    return asked.running(model, slab=way(volume, model).slab)
+    return asked.running(way(volume, model).slab)
 
 
 def publishing(wildcards, input):
