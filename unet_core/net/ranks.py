@@ -144,7 +144,7 @@ class _SharedNorm(_BatchNorm):
     @classmethod
     def of(cls, norm: _BatchNorm) -> "_SharedNorm":
         """With the parameters of `norm`, which stay the same objects."""
-        shared = cls(norm.num_features, norm.eps, norm.momentum)
+        shared = cls(norm.num_features, norm.eps, norm.momentum, affine=norm.affine)
         shared.weight, shared.bias = norm.weight, norm.bias
         shared.running_mean, shared.running_var = norm.running_mean, norm.running_var
         shared.num_batches_tracked = norm.num_batches_tracked
@@ -165,8 +165,10 @@ class _SharedNorm(_BatchNorm):
         away = x - mean.view(column)
         variance = _sum((away * away).sum(others)) / count
         self._follow(mean.detach(), variance.detach() * (count / max(count - 1, 1)))
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        y: Tensor = away * scale.view(column) + self.bias.view(column)
+        scale = torch.rsqrt(variance + self.eps)
+        if not self.affine:
+            return (away * scale.view(column)).to(input.dtype)
+        y: Tensor = away * (scale * self.weight).view(column) + self.bias.view(column)
         return y.to(input.dtype)
 
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
