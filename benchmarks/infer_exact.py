@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from unet_core.config import InferConfig, NetworkConfig
-from unet_core.config.shape import multiply_adds
+from unet_core.config.networks.cost import multiply_adds
+from unet_core.config.networks.geometry import geometry_of
 from unet_core.geometry import Box, split
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.initial import initialise
@@ -44,7 +45,7 @@ def predictor(width: int, depth: int, precision: str) -> Predictor:
 def tiled(net: Predictor, image: NDArray[np.float32], tile: int, block: int) -> Probabilities:
     """The stage's loop, in memory."""
     out = np.zeros((1, SIZE, SIZE), np.float32)
-    halo = net.model.tile_halo_px
+    halo = geometry_of(net.model).halo[2]
     for write in split((1, SIZE, SIZE), block=(1, block, block)):
         for each in tiling_of(net.model, tile).tiles(write):
             result = seen(net, image, each.read.shift((0, halo, halo)))
@@ -55,7 +56,7 @@ def tiled(net: Predictor, image: NDArray[np.float32], tile: int, block: int) -> 
 
 def shifted(net: Predictor, image: NDArray[np.float32], offset: int) -> Probabilities:
     """One tile that starts `offset` px off the grid."""
-    halo, lost = net.model.tile_halo_px, net.model.valid_halo_px
+    halo, lost = geometry_of(net.model).halo[2], geometry_of(net.model).lost[2]
     tile = Box((0, offset, offset), (1, offset + 192, offset + 192))
     result = seen(net, image, tile.grow((0, halo, halo)).shift((0, halo, halo)))
     inset = slice(halo - lost, halo - lost + 192)
@@ -73,7 +74,7 @@ def main() -> int:
     for precision in ("float32", "bfloat16"):
         for width, depth in NETWORKS:
             net = predictor(width, depth, precision)
-            sides = SIZE + 2 * net.model.tile_halo_px
+            sides = SIZE + 2 * geometry_of(net.model).halo[2]
             image = np.random.default_rng(0).standard_normal((1, sides, sides)).astype(np.float32)
             whole = tiled(net, image, SIZE, SIZE)
             named = f"{precision}, width {width}, depth {depth}"
@@ -99,7 +100,8 @@ def work(tile: int, limit: float | None) -> Row:
     """Multiply-adds of the published network per voxel that a tile yields."""
     model = NetworkConfig()
     spent, floor = (
-        multiply_adds(model, size + 2 * model.tile_halo_px) / size**2 for size in (tile, 2**20)
+        multiply_adds(model, size + 2 * geometry_of(model).halo[2]) / size**2
+        for size in (tile, 2**20)
     )
     return row(
         f"work per voxel, tile {tile}",

@@ -15,7 +15,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet_core.config import InferConfig, NetworkConfig
-from unet_core.config.shape import KEPT, least_multiply_adds, multiply_adds, part_mb, pass_mb
+from unet_core.config.networks.cost import least_multiply_adds, multiply_adds
+from unet_core.config.networks.geometry import geometry_of
+from unet_core.config.networks.memory import KEPT, part_mb, pass_mb
 from unet_core.geometry import Box, Zyx, coarse
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.device import precision_for
@@ -310,7 +312,7 @@ def grown_together_mb(models: Sequence[NetworkConfig], tile_px: int, config: Inf
     """As `grown_mb`, of a tile through several networks; freed memory is given back."""
     keep_freed_memory(False)
     engine = Engine([Predictor(network_of(model), config) for model in models], config)
-    step = max(model.stride_px for model in models)
+    step = max(geometry_of(model).stride[2] for model in models)
     for px in (tile_px // 8 // step * step, tile_px):
         part = part_of(models, px, config)
         raw = noise(models[0], part.read.shape)
@@ -326,7 +328,7 @@ def grown_mb(model: NetworkConfig, read: Zyx, precision: Any, keep: bool) -> flo
     """How far the peak of this process's memory rises above what it held."""
     keep_freed_memory(keep)
     predictor = Predictor(network_of(model), InferConfig(precision=precision))
-    predictor(noise(model, tile_of(model, model.stride_px)))  # libraries, kernels
+    predictor(noise(model, tile_of(model, geometry_of(model).stride[2])))  # libraries, kernels
     raw = noise(model, read)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is what is held now
     before = status_mb("VmRSS")

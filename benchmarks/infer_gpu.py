@@ -15,7 +15,7 @@ from infer_forward import PAPER, SMALL, network_of, tile_of
 from infer_pipeline import stage_of
 
 from unet_core.config import InferConfig, NetworkConfig, Resources
-from unet_core.config.shape import multiply_adds
+from unet_core.config.networks.cost import multiply_adds
 from unet_core.net.checkpoint import write_checkpoint
 from unet_core.net.device import memory_format
 from unet_core.net.predict import Predictor

@@ -16,6 +16,7 @@ import torch
 from infer_data import real, sections
 
 from unet_core.config import InferConfig, NetworkConfig
+from unet_core.config.networks.geometry import geometry_of
 from unet_core.geometry import Box
 from unet_core.net.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from unet_core.net.device import choose_device, choose_dtype, memory_format, prepare
@@ -127,7 +128,7 @@ def ours(path: Path) -> Callable[[], Any]:
     engine = Engine([Predictor(read_checkpoint(path), config)], config)
     box = Box((0, 0, 0), (1, SIDE, SIDE))
     parts = parts_of([MODEL], box, tile_px=WINDOW, downsample=(1, 1, 1))
-    halo = MODEL.tile_halo_px
+    halo = geometry_of(MODEL).halo[2]
     image = section()
 
     def once() -> Any:

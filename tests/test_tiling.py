@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_core.config import InferConfig, NetworkConfig
+from unet_core.config.networks.geometry import geometry_of, nearest_input_size
 from unet_core.errors import PlanError
 from unet_core.geometry import Block, Box, Tiling, Zyx, hull
 from unet_core.net import parts
@@ -35,7 +36,7 @@ shapes = st.tuples(st.integers(1, 20), st.integers(1, 90), st.integers(1, 90))
 
 
 def tiling_of(model: NetworkConfig, steps: int) -> Tiling:
-    return parts.tiling_of(model, steps * model.stride_px)
+    return parts.tiling_of(model, steps * geometry_of(model).stride[2])
 
 
 @given(model=networks, steps=st.integers(1, 4), start=starts, shape=shapes)
@@ -64,12 +65,14 @@ def test_a_tile_lies_on_the_grid_of_the_volume_and_the_network_accepts_its_input
         assert hull([tile.read, block.read]) == block.read
         for axis in range(3 - model.dimensions, 3):
             begin, end = tile.read.start[axis], tile.read.stop[axis]
-            assert (begin + model.tile_halo_px) % model.stride_px == 0
-            assert end - begin == valid.nearest_input_size(end - begin)
-            assert end - begin <= steps * model.stride_px + 2 * model.tile_halo_px
-            first = begin + model.valid_halo_px + tile.inset[axis]  # of the cropped result
+            assert (begin + geometry_of(model).halo[2]) % geometry_of(model).stride[2] == 0
+            assert end - begin == nearest_input_size(valid, end - begin)
+            assert (
+                end - begin <= steps * geometry_of(model).stride[2] + 2 * geometry_of(model).halo[2]
+            )
+            first = begin + geometry_of(model).lost[2] + tile.inset[axis]  # of the cropped result
             assert first == tile.core.start[axis]
-            assert tile.core.stop[axis] <= end - model.valid_halo_px
+            assert tile.core.stop[axis] <= end - geometry_of(model).lost[2]
         if model.dimensions == 2:
             assert tile.core.shape[0] == 1
             assert tile.read.shape[0] == model.sections
@@ -84,7 +87,7 @@ def test_tiles_are_as_few_as_possible_and_differ_by_one_stride_at_most(
 ) -> None:
     write = Box((0, 0, start), (1, 1, start + size))
     reads = [tile.read for tile in tiling_of(model, steps).tiles(write)]
-    step = model.stride_px
+    step = geometry_of(model).stride[2]
     grid = -(-(start + size) // step) - start // step
     assert len(reads) == -(-grid // steps)
     sizes = [read.shape[2] for read in reads]
@@ -101,7 +104,12 @@ def test_tiles_are_as_few_as_possible_and_differ_by_one_stride_at_most(
 )
 @settings(deadline=None, max_examples=60)
 def test_networks_together_and_coarser_voxels_are_on_the_grids_of_all_of_them(
-    models: list[NetworkConfig], downsample: Zyx, sections: int, tiles: int, start: tuple, shape: tuple
+    models: list[NetworkConfig],
+    downsample: Zyx,
+    sections: int,
+    tiles: int,
+    start: tuple,
+    shape: tuple,
 ) -> None:
     z, y, x = (a * f for a, f in zip(start, downsample, strict=True))
     box = Box((0, 0, 0), shape).shift((z, y, x))
@@ -122,11 +130,13 @@ def test_networks_together_and_coarser_voxels_are_on_the_grids_of_all_of_them(
             assert hull([tile.read, part.read]) == part.read
             for axis in range(3 - model.dimensions, 3):
                 size = tile.read.shape[axis]
-                assert (tile.read.start[axis] + model.tile_halo_px) % model.stride_px == 0
-                assert size == replace(model, padding="valid").nearest_input_size(size)
-                first = tile.read.start[axis] + model.valid_halo_px + tile.inset[axis]
+                assert (tile.read.start[axis] + geometry_of(model).halo[2]) % geometry_of(
+                    model
+                ).stride[2] == 0
+                assert size == nearest_input_size(replace(model, padding="valid"), size)
+                first = tile.read.start[axis] + geometry_of(model).lost[2] + tile.inset[axis]
                 assert first == part.core.start[axis]
-                assert part.core.stop[axis] <= tile.read.stop[axis] - model.valid_halo_px
+                assert part.core.stop[axis] <= tile.read.stop[axis] - geometry_of(model).lost[2]
             if model.dimensions == 2:
                 beside = model.sections // 2
                 assert tile.inset[0] == 0
@@ -148,7 +158,7 @@ def test_a_block_off_the_grid_starts_its_first_tile_before_itself() -> None:
     tiles = tiling_of(NetworkConfig(depth=2), 100).tiles(Box((0, 0, 10), (1, 4, 20)))
     (tile,) = tiles
     assert tile.core == Box((0, 0, 10), (1, 4, 20))
-    assert tile.read.start[2] + NetworkConfig(depth=2).tile_halo_px == 8
+    assert tile.read.start[2] + geometry_of(NetworkConfig(depth=2)).halo[2] == 8
     assert tile.inset[2] == 2 + 2  # two voxels beyond the tile, two to the block
 
 

@@ -7,14 +7,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_core.config import NetworkConfig, load
-from unet_core.config.shape import (
-    activation_mb,
+from unet_core.config.networks.build import graph_of
+from unet_core.config.networks.cost import (
     convolutions,
-    layers,
     multiply_adds,
     multiply_adds_per_voxel,
     parameters,
 )
+from unet_core.config.networks.geometry import (
+    geometry_of,
+    input_sizes,
+    nearest_input_size,
+    nearest_patch,
+    output_size,
+    padded_halo,
+)
+from unet_core.config.networks.memory import activation_mb
+from unet_core.config.networks.trace import sizes_of
 from unet_core.errors import ConfigError
 
 PAPER = NetworkConfig()
@@ -34,17 +43,19 @@ networks = st.builds(
 def test_accepted_sizes_are_accepted_and_give_the_size_of_the_last_layer(
     model: NetworkConfig, k: int
 ) -> None:
-    size = next(islice(model.input_sizes(), k, None))
-    assert model.nearest_input_size(size) == size
-    assert [layer.size for layer in layers(model, size)][-1] == model.output_size(size) > 0
-    assert all(layer.size > 0 for layer in layers(model, size))
+    size = next(islice(input_sizes(model), k, None))
+    assert nearest_input_size(model, size) == size
+    graph = graph_of(model)
+    sizes = sizes_of(graph, model.dimensions - 1, size)
+    assert sizes[graph.output] == output_size(model, size) > 0
+    assert min(sizes.values()) > 0
 
 
 @given(model=networks, size=st.integers(-5, 600))
 @settings(deadline=None, max_examples=50)
 def test_the_nearest_size_is_nearest(model: NetworkConfig, size: int) -> None:
-    sizes = list(islice(model.input_sizes(), 400))
-    assert min(abs(s - size) for s in sizes) == abs(model.nearest_input_size(size) - size)
+    sizes = list(islice(input_sizes(model), 400))
+    assert min(abs(s - size) for s in sizes) == abs(nearest_input_size(model, size) - size)
 
 
 @given(model=networks, tiles=st.integers(1, 8))
@@ -53,9 +64,9 @@ def test_a_tile_with_its_halo_has_an_accepted_size_and_covers_the_tile(
     model: NetworkConfig, tiles: int
 ) -> None:
     valid = NetworkConfig(depth=model.depth, convolutions=model.convolutions, up=model.up)
-    size = tiles * valid.stride_px + 2 * valid.tile_halo_px
-    if size > 2 * valid.valid_halo_px and size >= next(valid.input_sizes()):
-        beyond = valid.output_size(size) - tiles * valid.stride_px
+    size = tiles * geometry_of(valid).stride[2] + 2 * geometry_of(valid).halo[2]
+    if size > 2 * geometry_of(valid).lost[2] and size >= next(input_sizes(valid)):
+        beyond = output_size(valid, size) - tiles * geometry_of(valid).stride[2]
         assert beyond >= 0
         assert beyond % 2 == 0
 
@@ -63,9 +74,13 @@ def test_a_tile_with_its_halo_has_an_accepted_size_and_covers_the_tile(
 def test_the_network_of_the_paper() -> None:
     assert parameters(PAPER) == 31_030_658
     assert convolutions(PAPER) == 23
-    assert PAPER.output_size(572) == 388
-    assert (PAPER.halo_px, PAPER.stride_px, PAPER.tile_halo_px) == (92, 16, 94)
-    assert list(islice(PAPER.input_sizes(), 3)) == [188, 204, 220]
+    assert output_size(PAPER, 572) == 388
+    assert (padded_halo(PAPER)[2], geometry_of(PAPER).stride[2], geometry_of(PAPER).halo[2]) == (
+        92,
+        16,
+        94,
+    )
+    assert list(islice(input_sizes(PAPER), 3)) == [188, 204, 220]
     assert parameters(NetworkConfig(channels=3, classes=4)) == 31_030_593 + 65 * 3 + 576 * 2
 
 
@@ -75,8 +90,8 @@ def test_sections_are_inputs_of_the_first_convolution_alone() -> None:
     assert (several.inputs, one.inputs) == (10, 2)
     assert parameters(several) - parameters(one) == 8 * 9 * 64
     assert multiply_adds(several, 188) - multiply_adds(one, 188) == 8 * 9 * 64 * 186**2
-    assert several.nearest_patch((1, 570, 187)) == (5, 572, 188)
-    assert NetworkConfig(dimensions=3, depth=1).nearest_patch((1, 28, 29)) == (18, 28, 30)
+    assert nearest_patch(several, (1, 570, 187)) == (5, 572, 188)
+    assert nearest_patch(NetworkConfig(dimensions=3, depth=1), (1, 28, 29)) == (18, 28, 30)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +110,8 @@ def test_sections_that_make_no_sense_are_refused(given: dict, message: str) -> N
 @given(model=networks, k=st.integers(0, 5))
 @settings(deadline=None, max_examples=30)
 def test_a_patch_that_is_accepted_is_its_own_nearest(model: NetworkConfig, k: int) -> None:
-    patch = model.nearest_patch((k, 50 * k, 400))
-    assert model.nearest_patch(patch) == patch
+    patch = nearest_patch(model, (k, 50 * k, 400))
+    assert nearest_patch(model, patch) == patch
 
 
 def test_work_of_the_paper_s_network() -> None:
@@ -120,7 +135,7 @@ def test_a_padded_network_with_batch_normalisation() -> None:
     ],
 )
 def test_the_seam_of_a_padded_network_is_exact_from(up: str, depth: int, halo: int) -> None:
-    assert NetworkConfig(padding="same", up=up, depth=depth).halo_px == halo  # type: ignore[arg-type]
+    assert padded_halo(NetworkConfig(padding="same", up=up, depth=depth))[2] == halo  # type: ignore[arg-type]
 
 
 def test_memory_of_one_pass_is_that_which_was_measured() -> None:
@@ -129,6 +144,6 @@ def test_memory_of_one_pass_is_that_which_was_measured() -> None:
 
 def test_a_refused_size_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"does not accept 512 .* 508"):
-        PAPER.output_size(512)
+        output_size(PAPER, 512)
     with pytest.raises(ConfigError, match="nearest size it does: 188"):
-        PAPER.output_size(100)
+        output_size(PAPER, 100)

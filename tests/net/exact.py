@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from unet_core.config import InferConfig, NetworkConfig
+from unet_core.config.networks.geometry import geometry_of
 from unet_core.geometry import Tile, Tiling, Zyx, split
 from unet_core.net.checkpoint import Checkpoint
+from unet_core.net.folding import without_padding
 from unet_core.net.initial import initialise
 from unet_core.net.network import Network
 from unet_core.net.predict import Predictor
@@ -66,7 +68,7 @@ def in_whole_numbers(model: NetworkConfig, seed: int) -> Network:
         drawn = torch.rand(part.shape, generator=generator)
         signs = torch.randint(0, 2, part.shape, generator=generator) * 2 - 1
         part.data = (signs * (drawn < 8 / fan)).double()
-    return network.as_valid()
+    return without_padding(network)
 
 
 def in_drawn_numbers(model: NetworkConfig, seed: int) -> Checkpoint:
@@ -102,8 +104,8 @@ def forward(network: Network, seen: Array) -> Array:
 def at_once(network: Network, volume: Array) -> Array:
     """Logits of one pass over the whole volume, without any plan: numpy mirrors it all around."""
     model = network.config
-    halo, step = model.tile_halo_px, model.stride_px
-    beyond = halo - model.valid_halo_px
+    halo, step = geometry_of(model).halo[2], geometry_of(model).stride[2]
+    beyond = halo - geometry_of(model).lost[2]
     kept = [slice(None)]
     pads = [(0, 0)]
     for axis, size in enumerate(volume.shape[1:]):

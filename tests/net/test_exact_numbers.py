@@ -26,6 +26,7 @@ from tests.net.exact import (
 )
 from tests.strategies import zyx
 from unet_core.config import NetworkConfig
+from unet_core.config.networks.geometry import geometry_of
 from unet_core.geometry import Zyx
 from unet_core.net import predict
 from unet_core.net.parts import tiling_of
@@ -77,9 +78,11 @@ def test_inference_shows_the_network_its_sections_channel_by_channel(
     predictor = Predictor(in_drawn_numbers(model, seed), FLOAT32)
     predictor.network.double()
     predictor.dtype = torch.float64
-    size = 2 * model.tile_halo_px + model.stride_px
+    size = 2 * geometry_of(model).halo[2] + geometry_of(model).stride[2]
     sections = size if model.dimensions == 3 else model.sections + 1
-    seen = whole_numbers(model, (sections, size, size + model.stride_px)).astype(np.float32)
+    seen = whole_numbers(model, (sections, size, size + geometry_of(model).stride[2])).astype(
+        np.float32
+    )
     logits = torch.from_numpy(forward(predictor.network, seen.astype(np.float64)))
     found = predictor.probabilities(torch.from_numpy(seen)).numpy()
     assert abs(found - logits.softmax(dim=0)[1:].numpy()).max() < 1e-6
@@ -127,7 +130,7 @@ def test_intensities_follow_the_statistics_of_the_store_and_nothing_that_a_tile_
     # a quarter of the volume becomes white: mean, deviation and range of all of it change
     other = volume.copy()
     other[..., 30:] = 255
-    far = (..., slice(0, 30 - model.reach_px))
+    far = (..., slice(0, 30 - geometry_of(model).reach[2]))
     changed = probabilities(predictor, other, tiling, (1, 16, 40))
     assert bits(changed[far]) == bits(found[far])
     # other statistics, same voxels: other results

@@ -26,8 +26,9 @@ from tests.net.exact import (
 )
 from tests.strategies import zyx
 from unet_core.config import NetworkConfig
+from unet_core.config.networks.geometry import geometry_of
 from unet_core.geometry import Zyx
-from unet_core.net.folding import folded
+from unet_core.net.folding import folded, without_padding
 from unet_core.net.parts import tiling_of
 
 __all__ = ["torch_as_before"]
@@ -46,7 +47,7 @@ def test_tiles_equal_one_pass_over_the_whole_to_the_last_bit(
     model: NetworkConfig, seed: int, steps: int, shape: Zyx, block: Zyx, order: int
 ) -> None:
     network, volume = in_whole_numbers(model, seed), whole_numbers(model, shaped(model, shape))
-    tiling = tiling_of(model, steps * model.stride_px)
+    tiling = tiling_of(model, steps * geometry_of(model).stride[2])
     whole = at_once(network, volume)
     assert abs(whole).max() < 2**32  # sums of twice the digits are exact, so all of this is
     tiled = in_tiles(network, volume, tiling, block=block, order=order)
@@ -75,12 +76,12 @@ def test_with_any_weights_tiles_and_whole_differ_by_rounding_alone(
     model: NetworkConfig, norm: str, seed: int, steps: int, shape: Zyx
 ) -> None:
     model = replace(model, norm=norm)  # type: ignore[arg-type]
-    network = folded(in_drawn_numbers(model, seed).network()).as_valid()
+    network = folded(without_padding(in_drawn_numbers(model, seed).network()))
     volume = whole_numbers(model, shaped(model, shape)) / 4
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
         network, values = network.to(dtype), volume.astype(str(dtype).removeprefix("torch."))
         whole = at_once(network, values)
-        tiling = tiling_of(model, steps * model.stride_px)
+        tiling = tiling_of(model, steps * geometry_of(model).stride[2])
         tiled = in_tiles(network, values, tiling, block=(2, 9, 23))
         assert abs(tiled - whole).max() <= tolerance * max(1.0, abs(whole).max())
 
@@ -97,7 +98,7 @@ def test_part_of_a_volume_gives_what_the_whole_gives_where_it_reaches_no_cut(
     model: NetworkConfig, seed: int, starts: Zyx, beyond: Zyx, left: Zyx
 ) -> None:
     assume(model.depth < 3)
-    step, reach = model.stride_px, model.reach_px
+    step, reach = geometry_of(model).stride[2], geometry_of(model).reach[2]
     beside = model.sections // 2
     lows, highs, insides = [], [], []
     shape = []

@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 
 from unet_core.config import InferConfig, NetworkConfig
-from unet_core.config.shape import part_mb, pass_mb
+from unet_core.config.networks.geometry import geometry_of
+from unet_core.config.networks.memory import part_mb, pass_mb
 from unet_core.net.memory import batch_of, indexable, pinned_mb
 
 MEASURE = """
@@ -132,7 +133,7 @@ def test_averages_and_ensembles_take_what_the_formula_says(
         text=True,
         stdout=subprocess.PIPE,
     )
-    read = (sections, *[large + 2 * model.tile_halo_px] * 2)
+    read = (sections, *[large + 2 * geometry_of(model).halo[2]] * 2)
     predicted = part_mb([model] * count, [read] * count, config, bytes_per_value=4)
     bare = pass_mb(model, read[1:], bytes_per_value=4)
     assert predicted > 1.15 * bare  # what is tested here is no part of the margin

@@ -14,7 +14,9 @@ from tests.net.exact import (
     whole_numbers,
 )
 from unet_core.config import NetworkConfig
-from unet_core.config.shape import multiply_adds, multiply_adds_per_voxel
+from unet_core.config.networks.cost import multiply_adds, multiply_adds_per_voxel
+from unet_core.config.networks.geometry import geometry_of, padded_halo
+from unet_core.net.folding import without_padding
 
 __all__ = ["torch_as_before"]
 
@@ -29,8 +31,12 @@ def test_a_padded_network_needs_the_input_phase_of_the_grid_and_only_that(
     depth = 1 if kind.get("dimensions") == 3 else 2
     model = NetworkConfig(padding="same", width=3, depth=depth, up=up, **kind)  # type: ignore[arg-type]
     padded = in_drawn_numbers(model, 2).network().double()
-    valid = padded.as_valid()
-    step, around, inside = model.stride_px, model.tile_halo_px, model.halo_px
+    valid = without_padding(padded)
+    step, around, inside = (
+        geometry_of(model).stride[2],
+        geometry_of(model).halo[2],
+        padded_halo(model)[2],
+    )
     size = 2 * inside + 3 * step
     volume = whole_numbers(model, (size if depth == 1 else model.sections, size, size)) / 4
     expected = forward(padded, volume)  # zeros beyond the edge
@@ -41,7 +47,7 @@ def test_a_padded_network_needs_the_input_phase_of_the_grid_and_only_that(
         if depth == 1:
             seen = seen[:, start : start + 2 * step + 2 * around]
         found = forward(valid, seen)
-        first = start + model.valid_halo_px
+        first = start + geometry_of(model).lost[2]
         there = [slice(first, first + n) for n in found.shape[1:]]
         there = there if depth == 1 else [slice(None), *there[1:]]
         # only where zeros beyond the edge cannot be seen
@@ -62,8 +68,8 @@ def test_a_padded_tile_is_exact_from_the_halo_rounded_up_to_the_grid_and_not_bef
         up=up,  # type: ignore[arg-type]
     )
     padded = in_drawn_numbers(model, 2).network().double()
-    step, halo = model.stride_px, model.halo_px
-    assert halo - step < model.tile_halo_px <= halo
+    step, halo = geometry_of(model).stride[2], padded_halo(model)[2]
+    assert halo - step < geometry_of(model).halo[2] <= halo
     x = whole_numbers(model, (1, 4 * step, 4 * step + 4 * halo)) / 4
     whole = forward(padded, x)
     for used, exact in ((halo, True), (halo - step, False)):
@@ -76,8 +82,14 @@ def test_a_padded_tile_is_exact_from_the_halo_rounded_up_to_the_grid_and_not_bef
 
 def test_the_halo_of_the_published_network_and_what_it_costs() -> None:
     model = NetworkConfig(padding="same")
-    assert (model.tile_halo_px, model.halo_px, model.reach_px) == (94, 96, 107)
-    assert -model.tile_halo_px % model.stride_px == 2  # inputs start at 2 mod 16
+    assert (geometry_of(model).halo[2], padded_halo(model)[2], geometry_of(model).reach[2]) == (
+        94,
+        96,
+        107,
+    )
+    assert (
+        -geometry_of(model).halo[2] % geometry_of(model).stride[2] == 2
+    )  # inputs start at 2 mod 16
     floor = multiply_adds_per_voxel(model, 512)
     valid, core = replace(model, padding="valid"), 512**2
     assert multiply_adds(valid, 512 + 2 * 94) / core / floor == pytest.approx(1.28, abs=0.005)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import zyx
 from unet_core.config import InferConfig, NetworkConfig
+from unet_core.config.networks.geometry import geometry_of, padded_halo
 from unet_core.errors import CheckpointError
 from unet_core.geometry import Box, Zyx, hull, split
 from unet_core.net import predict
@@ -86,7 +87,10 @@ def run(predictor: Predictor, volume: np.ndarray, *, tile_px: int, block: Zyx) -
 
 def at_once(predictor: Predictor, volume: np.ndarray) -> np.ndarray:
     """One pass over the whole volume (a section at a time if 2-D)."""
-    tile_px = -(-max(volume.shape[1:]) // predictor.model.stride_px) * predictor.model.stride_px
+    tile_px = (
+        -(-max(volume.shape[1:]) // geometry_of(predictor.model).stride[2])
+        * geometry_of(predictor.model).stride[2]
+    )
     return run(predictor, volume, tile_px=tile_px, block=volume.shape[1:])
 
 
@@ -105,7 +109,7 @@ def test_sections_in_tiles_equal_one_pass(
     predictor = in_float64(Predictor(trained(model), FLOAT32))
     volume = noise(model, (min(2, shape[0]), *shape[1:]))
     block = (1, max(12, block[1]), max(12, block[2]))
-    tiled = run(predictor, volume, tile_px=steps * model.stride_px, block=block)
+    tiled = run(predictor, volume, tile_px=steps * geometry_of(model).stride[2], block=block)
     assert np.array_equal(tiled, at_once(predictor, volume))
 
 
@@ -117,7 +121,7 @@ def test_volumes_in_tiles_equal_one_pass(
     model = replace(model, dimensions=3, depth=1, width=3)
     predictor = in_float64(Predictor(trained(model), FLOAT32))
     volume = noise(model, shape)
-    tiled = run(predictor, volume, tile_px=steps * model.stride_px * 2, block=block)
+    tiled = run(predictor, volume, tile_px=steps * geometry_of(model).stride[2] * 2, block=block)
     assert np.array_equal(tiled, at_once(predictor, volume))
 
 
@@ -129,7 +133,7 @@ def test_in_float32_tiles_differ_from_one_pass_by_a_rounding_step_at_most(
     config = replace(FLOAT32, averaging=averaging)
     predictor = Predictor(trained(model), config)
     volume = noise(model, (1, 37, 53))
-    tiled = run(predictor, volume, tile_px=steps * model.stride_px, block=(1, 20, 31))
+    tiled = run(predictor, volume, tile_px=steps * geometry_of(model).stride[2], block=(1, 20, 31))
     difference = tiled.astype(int) - at_once(predictor, volume)
     assert abs(difference).max() <= 1
     assert (difference != 0).mean() < 0.01
@@ -147,7 +151,7 @@ def test_part_of_a_volume_gives_the_same_there_and_only_if_it_starts_on_the_grid
         depth=2 if dimensions == 2 else 1,
         activation="leaky_relu",
     )
-    step, halo = model.stride_px, model.tile_halo_px
+    step, halo = geometry_of(model).stride[2], geometry_of(model).halo[2]
     size = 2 * halo + 4 * step
     predictor = in_float64(Predictor(trained(model), FLOAT32))
     volume = noise(model, (1 if dimensions == 2 else size, size, size))
@@ -171,7 +175,7 @@ def test_inside_the_volume_a_padded_network_gives_what_it_gives_padded() -> None
     model = NetworkConfig(padding="same", width=4, depth=2, norm="batch", classes=3)
     checkpoint = trained(model)
     predictor = in_float64(Predictor(checkpoint, replace(FLOAT32, dtype="float16")))
-    halo = model.halo_px
+    halo = padded_halo(model)[2]
     volume = noise(model, (1, 2 * halo + 8, 2 * halo + 12))
     found = run(predictor, volume, tile_px=4, block=volume.shape[1:])
     logits = checkpoint.network().double()(torch.from_numpy(volume).double())

@@ -17,6 +17,8 @@ from tests.net.exact import (
     whole_numbers,
 )
 from unet_core.config import NetworkConfig
+from unet_core.config.networks.geometry import geometry_of
+from unet_core.net.folding import without_padding
 
 __all__ = ["torch_as_before"]
 
@@ -26,8 +28,8 @@ __all__ = ["torch_as_before"]
 def test_off_the_grid_every_shift_gives_another_result(up: str, dimensions: int) -> None:
     """The negative control: the laws above would see a grid that does not hold."""
     model = NetworkConfig(dimensions=dimensions, up=up, width=3, depth=5 - dimensions - 1)  # type: ignore[arg-type]
-    step, halo = model.stride_px, model.tile_halo_px
-    network = in_drawn_numbers(model, 1).network().as_valid().double()
+    step, halo = geometry_of(model).stride[2], geometry_of(model).halo[2]
+    network = without_padding(in_drawn_numbers(model, 1).network()).double()
     size = 2 * halo + 3 * step
     volume = whole_numbers(model, (size if dimensions == 3 else 1, size, size)) / 4
     whole = at_once(network, volume)
@@ -50,11 +52,11 @@ def test_a_voxel_beyond_the_halo_changes_nothing_and_one_at_its_edge_does(
     model: NetworkConfig, seed: int, before: bool, axis: int, place: int
 ) -> None:
     assume(model.depth < 3)
-    step, halo = model.stride_px, model.tile_halo_px
+    step, halo = geometry_of(model).stride[2], geometry_of(model).halo[2]
     if axis == 0 and model.dimensions == 2:
         step, halo = 1, model.sections // 2
-    network = in_drawn_numbers(model, seed).network().as_valid().double()
-    shape = [2 * model.tile_halo_px + 2 * model.stride_px] * 3
+    network = without_padding(in_drawn_numbers(model, seed).network()).double()
+    shape = [2 * geometry_of(model).halo[2] + 2 * geometry_of(model).stride[2]] * 3
     first = halo + 2 + -(halo + 2) % step  # of a cell of the grid, the halo and 2 voxels before it
     shape[axis] = first + step + halo + 2
     if model.dimensions == 2 and axis > 0:
@@ -89,13 +91,13 @@ def test_one_voxel_reaches_as_far_as_said_and_no_farther(
 ) -> None:
     model = NetworkConfig(width=3, depth=depth, convolutions=convolutions, up=up)  # type: ignore[arg-type]
     network = in_drawn_numbers(model, 0).network().double()
-    step, halo = model.stride_px, model.tile_halo_px
+    step, halo = geometry_of(model).stride[2], geometry_of(model).halo[2]
     size = 3 * step + 2 * halo
     x = torch.zeros(1, 1, size, size, dtype=torch.float64).normal_(
         generator=torch.Generator().manual_seed(0)
     )
     result = network(x.requires_grad_())
-    beyond = halo - model.valid_halo_px + step
+    beyond = halo - geometry_of(model).lost[2] + step
     reached = []
     for voxel in range(step):
         (gradient,) = torch.autograd.grad(
@@ -106,5 +108,5 @@ def test_one_voxel_reaches_as_far_as_said_and_no_farther(
         (columns,) = np.nonzero(gradient[0, 0].abs().sum(0).numpy())
         at = halo + step + voxel
         reached += [at - columns[0], columns[-1] - at]
-    assert min(reached) == model.valid_halo_px
-    assert max(reached) == model.reach_px
+    assert min(reached) == geometry_of(model).lost[2]
+    assert max(reached) == geometry_of(model).reach[2]

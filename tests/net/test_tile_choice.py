@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_core.config import InferConfig, NetworkConfig
-from unet_core.config.shape import waste
+from unet_core.config.networks.cost import waste
+from unet_core.config.networks.geometry import geometry_of
 from unet_core.geometry import Box, Zyx
 from unet_core.net import tile_choice
 from unet_core.net.checkpoint import Checkpoint
@@ -47,9 +48,9 @@ def test_candidates_lie_on_the_grid_and_can_be_counted(
     found = sizes(model, gpu=gpu, shard=(8, shard, shard), shape=(20, side, side))
     assert found == sorted(set(found))
     assert found
-    assert all(px % model.stride_px == 0 for px in found)
+    assert all(px % geometry_of(model).stride[2] == 0 for px in found)
     for px in found if len(found) > 1 else []:
-        assert indexable(model, [px + 2 * model.tile_halo_px] * dimensions)
+        assert indexable(model, [px + 2 * geometry_of(model).halo[2]] * dimensions)
 
 
 @given(

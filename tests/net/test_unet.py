@@ -7,8 +7,14 @@ import torch
 from torch import Tensor
 
 from unet_core.config import NetworkConfig
-from unet_core.config.shape import parameters
-from unet_core.net.folding import folded
+from unet_core.config.networks.cost import parameters
+from unet_core.config.networks.geometry import (
+    geometry_of,
+    nearest_input_size,
+    output_size,
+    padded_halo,
+)
+from unet_core.net.folding import folded, without_padding
 from unet_core.net.initial import initialise
 from unet_core.net.layers import CONVOLUTION
 from unet_core.net.network import Network
@@ -53,13 +59,13 @@ def equal(a: Tensor, b: Tensor) -> bool:
 @torch.inference_mode()
 def test_a_tile_with_its_halo_equals_the_whole_and_one_voxel_less_does_not(case: tuple) -> None:
     model = network(*case)
-    config, step = model.config, model.config.stride_px
-    halo = config.halo_px
+    config, step = model.config, geometry_of(model.config).stride[2]
+    halo = padded_halo(config)[2]
     if config.padding == "same":
         size = -(-(4 * halo + 2 * step) // step) * step
         x = noise(model, size) if config.dimensions == 2 else noise(model, 2 * halo + 2 * step)
     else:
-        x = noise(model, config.nearest_input_size(2 * halo + 4 * step) + step)
+        x = noise(model, nearest_input_size(config, 2 * halo + 4 * step) + step)
     whole = model(x)
 
     if config.padding == "valid":
@@ -80,15 +86,15 @@ def test_a_tile_with_its_halo_equals_the_whole_and_one_voxel_less_does_not(case:
 @torch.inference_mode()
 def test_a_padded_network_run_without_padding_gives_the_same_inside(case: tuple) -> None:
     model = network(*case)
-    config, step = model.config, model.config.stride_px
-    around, length = config.tile_halo_px, step * 2
-    x = noise(model, 2 * config.halo_px + length)
-    inside = config.halo_px
+    config, step = model.config, geometry_of(model.config).stride[2]
+    around, length = geometry_of(config).halo[2], step * 2
+    x = noise(model, 2 * padded_halo(config)[2] + length)
+    inside = padded_halo(config)[2]
     start = inside - around
     seen = x
     for axis in range(2, x.ndim):
         seen = seen.narrow(axis, start, length + 2 * around)
-    valid = model.as_valid()
+    valid = without_padding(model)
     result = valid(seen)
     beyond = (result.shape[-1] - length) // 2
     expected = model(x)
@@ -104,9 +110,9 @@ def test_a_padded_network_run_without_padding_gives_the_same_inside(case: tuple)
 def test_two_tiles_on_the_grid_make_the_whole_and_off_the_grid_do_not(up: str) -> None:
     model = network(2, up, "valid", 3, 2)
     config = model.config
-    around, tile = config.tile_halo_px, 2 * config.stride_px
+    around, tile = geometry_of(config).halo[2], 2 * geometry_of(config).stride[2]
     x = noise(model, 2 * tile + 2 * around)
-    beyond = (config.output_size(tile + 2 * around) - tile) // 2
+    beyond = (output_size(config, tile + 2 * around) - tile) // 2
 
     def run(start: int, length: int) -> Tensor:
         result = model(along_y(x, start, start + length + 2 * around))
@@ -133,12 +139,12 @@ def test_parameters_and_sizes_are_those_of_the_network(up: str, norm: str, dimen
             depth=2,
             classes=3,  # type: ignore[arg-type]
         )
-        size = config.nearest_input_size(60)
+        size = nearest_input_size(config, 60)
         with torch.device("meta"):
             model = Network.of(config)
             result = model(torch.zeros(1, 1, *[size] * dimensions))
         assert sum(p.numel() for p in model.parameters()) == parameters(config)
-        assert result.shape == (1, 3, *[config.output_size(size)] * dimensions)
+        assert result.shape == (1, 3, *[output_size(config, size)] * dimensions)
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
@@ -146,7 +152,7 @@ def test_parameters_and_sizes_are_those_of_the_network(up: str, norm: str, dimen
 def test_folding_the_normalisation_changes_nothing(padding: str) -> None:
     config = NetworkConfig(norm="batch", padding=padding, width=4, depth=2)  # type: ignore[arg-type]
     model = initialise(Network.of(config), seed=0).double()
-    x = noise(model, config.nearest_input_size(60))
+    x = noise(model, nearest_input_size(config, 60))
     for _ in range(3):
         model(x)
     model.eval()

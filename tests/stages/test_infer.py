@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from unet_core.config import InferConfig, NetworkConfig, Resources
+from unet_core.config.networks.geometry import geometry_of
 from unet_core.errors import BlockError, CheckpointError, PlanError, StoreError
 from unet_core.geometry import Box, Zyx
 from unet_core.io.arrays import array_digest, create_array, open_level, shard_of
@@ -155,7 +156,7 @@ def test_part_of_a_volume_gives_what_it_gives_in_the_whole(tmp_path: Path) -> No
     found = probabilities_of(
         tmp_path / "b", part, shard=(1, 40, 48), config=config, statistics=known
     )
-    halo = MODEL.tile_halo_px
+    halo = geometry_of(MODEL).halo[2]
     inside = (..., slice(halo, -halo), slice(halo, -halo))
     assert found[inside].size > 3000
     assert_same(found[inside], whole[..., 8:, 12:90][inside])
@@ -238,20 +239,6 @@ def test_blocks_of_another_cut_are_not_taken_for_finished(tmp_path: Path) -> Non
     for shard in [(1, 24, 24), (1, 8, 8), (1, 16, 24)]:
         assert_same(probabilities_of(tmp_path / "cut", values, shard=shard), expected)
         assert shard_of(open_level(tmp_path / "cut/probabilities.ome.zarr")) == shard
-
-
-def test_where_tiles_change_the_result_it_is_made_anew_for_another_tile_and_that_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = replace(MODEL, norm="instance")
-    for tile_px in (8, 16):
-        with caplog.at_level(logging.INFO):
-            config = replace(CONFIG, tile_px=tile_px)
-            probabilities_of(
-                tmp_path, noise((1, 2, 16, 24)), shard=(1, 16, 24), config=config, model=model
-            )
-    assert caplog.messages.count("infer: resumed 0, computed 2") == 2
-    assert any("do not agree exactly at their seams" in message for message in caplog.messages)
 
 
 def test_the_store_says_what_it_holds_and_what_it_was_made_from(tmp_path: Path) -> None:

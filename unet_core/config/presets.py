@@ -12,6 +12,7 @@ import yaml
 from unet_core.config.data import AugmentConfig
 from unet_core.config.inference import InferConfig
 from unet_core.config.load import load
+from unet_core.config.networks.geometry import geometry_of, nearest_patch
 from unet_core.config.networks.settings import ENCODERS, NetworkConfig
 from unet_core.config.result import ObjectsConfig
 from unet_core.config.training import TrainConfig
@@ -182,7 +183,7 @@ def check_model(
 ) -> None:
     """Refuse settings that are right each by itself, but do not fit the network."""
     net, patch = chosen.model, augment.patch
-    fits = net.nearest_patch(patch)
+    fits = nearest_patch(net, patch)
     if patch != fits:
         raise ConfigError(
             f"augment.patch {list(patch)} is no input size of model {name} (dimensions "
@@ -194,7 +195,7 @@ def check_model(
 
 
 def _check_tile(name: str, net: NetworkConfig, infer: InferConfig) -> None:
-    tile, stride = infer.tile_px, net.stride_px
+    tile, stride = infer.tile_px, lcm(*geometry_of(net).stride)
     step = lcm(stride, *infer.downsample[3 - net.dimensions :])
     if tile != "auto" and tile % step:
         nearest = max(step, round(tile / step) * step)

@@ -1,15 +1,16 @@
 """What training and inference hold and compute: memory of maps, operations of passes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import lcm, log, prod
 from typing import Any
 
 from unet_core.config.extent import Extent, counted
 from unet_core.config.inference import InferConfig
+from unet_core.config.networks.cost import multiply_adds, parameters, tile_work
+from unet_core.config.networks.geometry import geometry_of
+from unet_core.config.networks.memory import KEPT, maps_mb, pass_mb, weights_mb
 from unet_core.config.networks.settings import NetworkConfig
 from unet_core.config.presets import Model
-from unet_core.config.shape import KEPT, layers, multiply_adds, parameters, pass_mb, weights_mb
 from unet_core.config.work import Work, itemsize_of
 from unet_core.geometry import Zyx
 
@@ -68,20 +69,17 @@ def train(sections: Mapping[str, Any], model: Model, *, gpus: int) -> Work:
     )
 
 
-def maps_mb(model: NetworkConfig, axes: Sequence[int]) -> float:
-    """Memory (MB) of all feature maps of one input in float32."""
-    same = zip(*(layers(model, size) for size in axes), strict=True)
-    return float(sum(4 * one[0].outputs * prod(layer.size for layer in one) for one in same)) / 1e6
-
-
-def tile_of(config: InferConfig, models: Sequence[NetworkConfig], extent: Extent, *, gpu: bool) -> int:
+def tile_of(
+    config: InferConfig, models: Sequence[NetworkConfig], extent: Extent, *, gpu: bool
+) -> int:
     """Voxels per side of a pass: as set, or about what the trial will find."""
     dimensions = max(model.dimensions for model in models)
     along = config.downsample[3 - dimensions :]
-    step = lcm(*(model.stride_px for model in models), *along)
+    strides = (geometry_of(model).stride[3 - dimensions :] for model in models)
+    step = lcm(*(n for stride in strides for n in stride), *along)
     if config.tile_px != "auto":
         return int(config.tile_px)
-    if not all(model.is_local for model in models):
+    if not all(geometry_of(model).is_exact for model in models):
         return -(-FIXED_PX[dimensions] // step) * step
     wanted, most = _GUESSED_PX[dimensions, gpu], max(extent.shape[1:])
     side = min(max(extent.block[1:]), most)
@@ -135,15 +133,14 @@ def infer(
 
 def _seen(model: NetworkConfig, tiles: Sequence[int]) -> list[int]:
     """Sizes of the input, per axis that the network sees, of one pass without padding."""
-    along = tiles[3 - model.dimensions :]
-    stride, halo = model.stride_px, model.tile_halo_px
-    return [-(-n // stride) * stride + 2 * halo for n in along]
+    found = geometry_of(model)
+    axes = zip(tiles, found.stride, found.halo, strict=True)
+    return [-(-n // stride) * stride + 2 * halo for n, stride, halo in axes][3 - model.dimensions :]
 
 
 def _per_voxel(model: NetworkConfig, seen: Sequence[int], tiles: Sequence[int]) -> float:
     """Operations per voxel that is stored, halo included."""
-    valid = replace(model, padding="valid")
-    return 2 * multiply_adds(valid, list(seen)) / prod(tiles[3 - model.dimensions :])
+    return 2 * tile_work(model, seen) / prod(tiles[3 - model.dimensions :])
 
 
 def _within(config: InferConfig, shape: Zyx) -> list[int]:
@@ -158,9 +155,8 @@ def _arrays_mb(
     config: InferConfig, models: Sequence[NetworkConfig], extent: Extent, unit: Sequence[int]
 ) -> float:
     """Voxels of all units in flight, at the worst moment: raw as seen and decoded, and results."""
-    halo = max(model.tile_halo_px for model in models)
-    deep = max(halo if m.dimensions == 3 else m.sections // 2 for m in models)
-    read = [n + 2 * h for n, h in zip(unit, (deep, halo, halo), strict=True)]
+    halos = zip(*(geometry_of(model).halo for model in models), strict=True)
+    read = [n + 2 * max(along) for n, along in zip(unit, halos, strict=True)]
     seen = prod(read) * extent.voxel_bytes
     decoded = whole_chunks(read, chunk=extent.fitted[0], shape=extent.shape) * extent.voxel_bytes
     classes = len(config.stored(models[0].classes))

@@ -73,6 +73,6 @@ def made_direct(network: Network) -> Network:
         layer = node.layer
         if isinstance(layer, Pooling) and layer.kind == "max" and layer.is_disjoint:
             network.put(node.name, Pool(layer.kernel))
-        elif isinstance(layer, Convolution) and direct:
+        elif isinstance(layer, Convolution) and direct and not layer.partial:
             network.put(node.name, Direct(cast(Conv2d | Conv3d, network.at(node.name))))
     return network

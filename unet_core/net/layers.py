@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unet_core.config.networks import everywhere
 from unet_core.config.networks import layers as of
 from unet_core.net.modules import (
     Change,
@@ -29,7 +30,7 @@ class _Own:
     """In front of and behind the axes, the last axis first, where these differ."""
 
     standardised: bool = False
-    weight: nn.Parameter
+    weight: Tensor
 
     def kernels(self) -> Tensor:
         """The kernels as they are used."""
@@ -50,7 +51,24 @@ class Conv2d(_Own, nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """What `nn.Conv2d` gives of the padded input."""
         padded, _ = self.padded(input)
-        return self._conv_forward(padded, self.kernels(), self.bias)
+        return cast(Tensor, self._conv_forward(padded, self.kernels(), self.bias))
+
+
+class Partial2d(Conv2d):
+    """A 2-D convolution whose results at the edge are scaled as if no tap lay beyond it.
+
+    Partial convolution as padding (Liu et al. 2018): times taps over taps within, then the bias.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """What `Conv2d` gives, scaled where zeros were added."""
+        padded, beyond = self.padded(input)
+        inside, _ = self.padded(input.new_ones(1, 1, *input.shape[2:]))
+        taps = input.new_ones(1, 1, *self.kernel_size)
+        within = functional.conv2d(inside, taps, None, self.stride, beyond, self.dilation)
+        plain = cast(Tensor, self._conv_forward(padded, self.kernels(), None))
+        scaled = plain * (taps.numel() / within)
+        return scaled if self.bias is None else scaled + self.bias[:, None, None]
 
 
 class Conv3d(_Own, nn.Conv3d):
@@ -111,7 +129,8 @@ def made(layer: of.Layer) -> nn.Module:
 @made.register
 def _(layer: of.Convolution) -> nn.Module:
     even = layer.before == layer.after
-    own = CONVOLUTION[len(layer.kernel)](
+    kind = Partial2d if layer.partial else CONVOLUTION[len(layer.kernel)]
+    own = kind(
         layer.inputs,
         layer.outputs,
         layer.kernel,  # type: ignore[arg-type]
@@ -166,26 +185,26 @@ def _(layer: of.Pooling) -> nn.Module:
     kind = MAXIMUM if layer.kind == "max" else MEAN
     even = layer.before == layer.after
     pool = kind[len(layer.kernel)](
-        layer.kernel,
-        layer.stride,
-        layer.before if even else 0,
+        layer.kernel,  # type: ignore[arg-type]
+        layer.stride,  # type: ignore[arg-type]
+        layer.before if even else 0,  # type: ignore[arg-type]
         ceil_mode=layer.partial,
     )
     return pool if even else PaddedMaximum(pool, _pairs(layer.before, layer.after))
 
 
 @made.register
-def _(layer: of.Bins) -> nn.Module:
+def _(layer: everywhere.Bins) -> nn.Module:
     return nn.AdaptiveAvgPool2d(layer.count)
 
 
 @made.register
-def _(layer: of.Resized) -> nn.Module:
+def _(layer: everywhere.Resized) -> nn.Module:
     return Resize(layer.align_corners)
 
 
 @made.register
-def _(layer: of.Aligned) -> nn.Module:
+def _(layer: everywhere.Aligned) -> nn.Module:
     return Interpolate(layer.factor, "linear", True)
 
 

@@ -4,12 +4,12 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
+from math import ceil, prod
 
 import torch
 
 from unet_core.config import NetworkConfig
-from unet_core.config.shape import pass_mb
+from unet_core.config.networks.memory import pass_mb, values_per_voxel
 
 _SHARE = 0.5
 """Of the free memory of a GPU for feature maps; the rest is workspace of the library."""
@@ -42,7 +42,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
 
 def indexable(model: NetworkConfig, sizes: Sequence[int]) -> int:
     """Inputs of `sizes` that one pass may hold; 0 where one is too large for the kernels."""
-    return INDEXED // (2 * model.width * prod(sizes))
+    return INDEXED // ceil(values_per_voxel(model) * prod(sizes))
 
 
 def batch_of(

@@ -47,10 +47,15 @@ class Cut(nn.Module):
         super().__init__()
         pairs = reversed(list(zip(layer.before, layer.after, strict=True)))
         self.zeros = [-n for pair in pairs for n in pair]
+        self.cuts = tuple(zip(layer.before, layer.after, strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """The inner part; a view where voxels are taken off alone."""
-        return functional.pad(x, self.zeros)
+        if max(self.zeros) > 0:
+            return functional.pad(x, self.zeros)
+        for axis, (before, after) in enumerate(self.cuts, start=2):
+            x = x.narrow(axis, before, x.shape[axis] - before - after)
+        return x
 
 
 class PaddedMaximum(nn.Module):

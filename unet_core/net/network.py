@@ -1,7 +1,6 @@
 """A network computed from its graph: the layers by name, one after the other."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -9,6 +8,8 @@ from torch import Tensor, nn
 
 from unet_core.config.networks.build import graph_of
 from unet_core.config.networks.graph import INPUT, Graph
+from unet_core.config.networks.layers import Activation
+from unet_core.config.networks.live import IN_PLACE, overwriting
 from unet_core.config.networks.settings import NetworkConfig
 from unet_core.net.layers import made
 
@@ -26,8 +27,12 @@ class Network(nn.Module):
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
+        over = overwriting(graph)
         for node in graph.nodes:
-            _place(self, node.name, made(node.layer))
+            module = made(node.layer)
+            if isinstance(node.layer, Activation) and node.layer.kind in IN_PLACE:
+                setattr(module, "inplace", node.name in over)  # noqa: B010  every kind has it
+            _place(self, node.name, module)
         self._arrange()
 
     @classmethod
@@ -43,18 +48,15 @@ class Network(nn.Module):
         network.config = config
         return network
 
-    def as_valid(self) -> "Network":
-        """The same network run without padding; it shares this one's parameters."""
-        with torch.device("meta"):
-            valid = Network.of(replace(self.config, padding="valid", norm="none"))
-        valid.load_state_dict(self.state_dict(), assign=True)
-        return valid.train(self.training)
-
     def _arrange(self) -> None:
         """What to compute in which order, and which maps nothing reads any more."""
         wanted = {self.graph.output, *(name for name, _ in self.graph.auxiliary)}
+        # Published weights hold layers that nothing reads.
+        needed = self.graph.read_by(wanted)
         self._plan = []
         for node in self.graph.nodes:
+            if node.name not in needed:
+                continue
             done = {
                 i for i in node.inputs if self.graph.last_use[i] == node.name and i not in wanted
             }

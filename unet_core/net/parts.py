@@ -6,6 +6,7 @@ from itertools import zip_longest
 from math import lcm
 
 from unet_core.config import InferConfig, NetworkConfig
+from unet_core.config.networks.geometry import geometry_of
 from unet_core.config.windowed import in_windows
 from unet_core.geometry import Box, Tile, Tiling, Zyx, hull
 from unet_core.net.windows import Windowed
@@ -43,10 +44,9 @@ def step_of(models: Sequence[NetworkConfig], config: InferConfig) -> int:
 
 
 def _steps(tiled: Sequence[NetworkConfig], downsample: Zyx) -> Zyx:
-    plane = lcm(*(model.stride_px for model in tiled))
-    depth = lcm(*(model.stride_px for model in tiled if model.dimensions == 3))
-    z, y, x = downsample
-    return lcm(depth, z), lcm(plane, y), lcm(plane, x)
+    strides = [geometry_of(model).stride for model in tiled]
+    z, y, x = (lcm(*along) for along in zip(downsample, *strides, strict=True))
+    return z, y, x
 
 
 def parts_of(
@@ -96,8 +96,8 @@ def _without_idle_sections(model: NetworkConfig, tile: Tile) -> Tile:
 
 def halo_of(models: Sequence[NetworkConfig]) -> Zyx:
     """Most voxels per side of a tile that any of `models` sees."""
-    tilings = [tiling_of(model, model.stride_px) for model in models]
-    z, y, x = (max(tiling.halo[axis] for tiling in tilings) for axis in range(3))
+    halos = [geometry_of(model).halo for model in models]
+    z, y, x = (max(along) for along in zip(*halos, strict=True))
     return z, y, x
 
 
@@ -119,14 +119,13 @@ def tiling_of(
         If `tile_px` is no multiple of 2^depth.
     """
     deep = model.dimensions == 3
-    z, y, x = (lcm(model.stride_px, step) for step in steps)
-    halo, lost = model.tile_halo_px, model.valid_halo_px
+    found = geometry_of(model)
+    z, y, x = (lcm(*pair) for pair in zip(found.stride, steps, strict=True))
     least = min(tile_px, -(-LEAST_PX // max(y, x)) * max(y, x))
-    beside = model.sections // 2
     return Tiling(
         tile=(tile_px if deep else sections, tile_px, tile_px),
-        stride=(z if deep else steps[0], y, x),
-        halo=(halo if deep else beside, halo, halo),
-        lost=(lost if deep else beside, lost, lost),
+        stride=(z, y, x),
+        halo=found.halo,
+        lost=found.lost,
         least=(1, 1, 1) if deep else (1, least, least),
     )

@@ -56,7 +56,7 @@ class Batch(NamedTuple):
     """What one step sees; without z where the network is 2-D: sections are inputs then."""
 
     raw: Tensor
-    """(b, inputs, [z,] y, x) float32, the inputs of `UNet`"""
+    """(b, inputs, [z,] y, x) float32, those of `NetworkConfig.inputs`"""
 
     target: Tensor
     """(b, [z',] y', x') uint8, as large as the network's output"""

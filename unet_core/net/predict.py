@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unet_core.config import InferConfig
-from unet_core.config.shape import pass_mb, yielded_voxels
+from unet_core.config.networks.memory import pass_mb, yielded_voxels
 from unet_core.config.windowed import in_windows
 from unet_core.errors import CheckpointError, PlanError
 from unet_core.geometry import Zyx
@@ -25,7 +25,7 @@ from unet_core.net.device import (
     prepare,
 )
 from unet_core.net.direct import made_direct
-from unet_core.net.folding import folded
+from unet_core.net.folding import folded, without_padding
 from unet_core.net.memory import (
     batch_of,
     free_mb,
@@ -90,10 +90,10 @@ class Predictor:
         # One thread per pass: with more, torch takes other kernels, which round otherwise. Passes
         # may be made by several threads at a time.
         prepare(self.device, threads=1)
-        network = folded(checkpoint.network())
+        network = checkpoint.network()
         if not in_windows(config, self.model):
-            network = network.as_valid()
-        network = network.to(self.device, self.dtype).eval()
+            network = without_padding(network)
+        network = folded(network).to(self.device, self.dtype).eval()
         layout = memory_format(self.model.dimensions)
         self.network: Network = network.to(memory_format=layout)  # type: ignore[call-overload]
         if self.device.type == "cpu":

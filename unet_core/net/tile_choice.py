@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_core.config import NetworkConfig
-from unet_core.config.shape import least_multiply_adds, multiply_adds
+from unet_core.config.networks.cost import least_multiply_adds, tile_work
+from unet_core.config.networks.geometry import geometry_of
 from unet_core.geometry import Zyx
 from unet_core.net.engine import Engine
 from unet_core.net.memory import indexable
@@ -54,8 +55,12 @@ def candidates(
 
 
 def _counted(models: Sequence[NetworkConfig], px: int) -> bool:
-    sizes = ((model, [px + 2 * model.tile_halo_px] * model.dimensions) for model in models)
-    return all(indexable(model, read) > 0 for model, read in sizes)
+    return all(indexable(model, _read(model, px)) > 0 for model in models)
+
+
+def _read(model: NetworkConfig, px: int) -> list[int]:
+    """Voxels along the network's axes that are seen for a tile."""
+    return [px + 2 * halo for halo in geometry_of(model).halo[3 - model.dimensions :]]
 
 
 def guess(sizes: Sequence[int], models: Sequence[NetworkConfig], *, gpu: bool) -> int:
@@ -76,7 +81,7 @@ def affordable(
     left = _SHARE_OF_WORK * voxels * sum(map(least_multiply_adds, models))
     found = []
     for px in near:
-        left -= _PASSES * sum(multiply_adds(model, px + 2 * model.tile_halo_px) for model in models)
+        left -= _PASSES * sum(tile_work(model, _read(model, px)) for model in models)
         if left < 0:
             break
         found.append(px)

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from unet_core.config import InferConfig, NetworkConfig, TrainConfig
-from unet_core.config.shape import multiply_adds
+from unet_core.config.networks.cost import multiply_adds, tile_work
+from unet_core.config.networks.geometry import geometry_of, own_lost
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.device import choose_device, choose_dtype, prepare
 from unet_core.net.initial import initialise
@@ -32,13 +32,16 @@ def flops_per_s(model: NetworkConfig, patch: Sequence[int], *, gpus: int = 0) ->
 
 
 def _inferring(model: NetworkConfig, patch: Sequence[int], gpus: int) -> float:
-    valid = replace(model, padding="valid")
-    sizes = [valid.nearest_input_size(n) for n in patch[3 - model.dimensions :]]
+    found = geometry_of(model)
+    sizes = [
+        max(1, (n - 2 * halo) // stride) * stride + 2 * halo
+        for n, halo, stride in zip(patch, found.halo, found.stride, strict=True)
+    ][3 - model.dimensions :]
     state = initialise(Network.of(model), seed=0).state_dict()
     predictor = Predictor(Checkpoint(model, "none", state), InferConfig(), gpus=gpus)
     deep = [] if model.dimensions == 3 else [model.sections]
     seen = np.zeros((model.channels, *deep, *sizes), np.uint8)
-    return 2 * multiply_adds(valid, sizes) / _fastest(lambda: predictor(seen))
+    return 2 * tile_work(model, sizes) / _fastest(lambda: predictor(seen))
 
 
 def _training(model: NetworkConfig, patch: Sequence[int], gpus: int) -> float:
@@ -52,7 +55,8 @@ def _training(model: NetworkConfig, patch: Sequence[int], gpus: int) -> float:
         device=device,
         dtype=choose_dtype("auto", device),
     )
-    made = [model.output_size(n) for n in sizes]
+    lost = own_lost(model)[3 - model.dimensions :]
+    made = [n - 2 * cut for n, cut in zip(sizes, lost, strict=True)]
     batch = Batch(
         torch.zeros((1, model.inputs, *sizes)),
         torch.zeros((1, *made), dtype=torch.uint8),

@@ -5,13 +5,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from unet_core.config.presets import read_model
-from unet_core.config.shape import (
-    activation_mb,
-    convolutions,
-    multiply_adds_per_voxel,
-    parameters,
+from unet_core.config import NetworkConfig
+from unet_core.config.networks.cost import convolutions, multiply_adds_per_voxel, parameters
+from unet_core.config.networks.geometry import (
+    geometry_of,
+    input_sizes,
+    nearest_input_size,
+    output_size,
+    padded_halo,
 )
+from unet_core.config.networks.memory import activation_mb
+from unet_core.config.presets import read_model
+from unet_core.geometry import Zyx
 
 _SIZES_SHOWN = 8
 _DEFAULT_SIZE = 572
@@ -33,26 +38,38 @@ def describe_model(preset: Path, *, size: int | None = None) -> dict[str, Any]:
         If the preset holds what is no setting, or the network does not accept `size`.
     """
     model = read_model(preset, {}).model
-    if size is None:
-        size = model.nearest_input_size(_DEFAULT_SIZE)
+    size = nearest_input_size(model, _DEFAULT_SIZE) if size is None else size
+    axes = range(3 - model.dimensions, 3)
+    # Along z a network may accept other sizes than along y and x.
+    sizes = [size if axis else nearest_input_size(model, size, axis) for axis in axes]
+    found = geometry_of(model)
+    reach = None if found.reach is None else _alike(found.reach, model)
     return {
         "dimensions": model.dimensions,
         "sections": model.sections,
         "parameters": parameters(model),
         "convolutions": convolutions(model),
-        "halo_px": model.halo_px,
-        "reach_px": model.reach_px,
-        "stride_px": model.stride_px,
-        "exact_tiles": model.is_local,
-        "input_sizes": list(islice(model.input_sizes(), _SIZES_SHOWN)),
+        "halo_px": _alike(padded_halo(model), model),
+        "tile_halo_px": _alike(found.halo, model),
+        "reach_px": reach,
+        "stride_px": _alike(found.stride, model),
+        "exact_tiles": found.is_exact,
+        "inexact": found.inexact,
+        "input_sizes": list(islice(input_sizes(model), _SIZES_SHOWN)),
         "size": size,
-        "output_size": model.output_size(size),
-        "multiply_adds_per_voxel": round(multiply_adds_per_voxel(model, size)),
+        "output_size": output_size(model, size),
+        "multiply_adds_per_voxel": round(multiply_adds_per_voxel(model, sizes)),
         "activation_mb": {
-            "float32": round(activation_mb(model, size, bytes_per_value=4)),
-            "bfloat16": round(activation_mb(model, size, bytes_per_value=2)),
+            "float32": round(activation_mb(model, sizes, bytes_per_value=4)),
+            "bfloat16": round(activation_mb(model, sizes, bytes_per_value=2)),
         },
     }
+
+
+def _alike(values: Zyx, model: NetworkConfig) -> int | list[int]:
+    """One number, or those along (z, y, x) where they differ."""
+    own = values[3 - model.dimensions :]
+    return own[0] if len(set(own)) == 1 else list(own)
 
 
 def described(preset: Path, *, size: int | None, as_json: bool) -> str:
@@ -63,7 +80,7 @@ def described(preset: Path, *, size: int | None, as_json: bool) -> str:
     exact = (
         "as if the volume were seen at once"
         if facts["exact_tiles"]
-        else "depend on the tile: its mean and deviation enter the result"
+        else f"depend on what is seen: {facts['inexact']}; seen in windows"
     )
     sizes = ", ".join(map(str, facts["input_sizes"]))
     memory = facts["activation_mb"]
@@ -73,7 +90,10 @@ def described(preset: Path, *, size: int | None, as_json: bool) -> str:
         "parameters": f"{facts['parameters']:,}",
         "convolutions": facts["convolutions"],
         "halo_px": f"{facts['halo_px']} voxels per side to see around what is predicted",
-        "reach_px": f"{facts['reach_px']} voxels; nothing farther away changes a voxel's result",
+        "tile_halo_px": f"{facts['tile_halo_px']} voxels per side to see around a tile",
+        "reach_px": "all that is seen changes a voxel's result"
+        if facts["reach_px"] is None
+        else f"{facts['reach_px']} voxels; nothing farther away changes a voxel's result",
         "stride_px": f"{facts['stride_px']}; tiles start on multiples of it",
         "results of tiles": exact,
         "input_sizes": f"{sizes}, ...",

@@ -6,14 +6,13 @@ import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from unet_core import provenance
 from unet_core.config import NetworkConfig, Resources, TrainConfig
-from unet_core.config.networks.cost import parameters
-from unet_core.config.networks.memory import layers
+from unet_core.config.networks.cost import least_normalised, parameters
+from unet_core.config.networks.geometry import nearest_patch
 from unet_core.errors import CheckpointError, ConfigError, Interrupted
 from unet_core.io.arrays import open_level
 from unet_core.io.atomic import write_json, write_text
@@ -156,6 +155,7 @@ def _run(
 
     done = training.steps_done
     with asked_to_end() as ending, progress("train", total=config.steps, done=done) as advance:
+        ranks.meet()  # else a signal ends those who do not wait for it yet, and so all
         for batch in read_ahead(read, range(done, config.steps)):
             training.step(batch)
             advance()
@@ -307,25 +307,18 @@ def _open_bank(store: Path, model: NetworkConfig, config: TrainConfig) -> tuple[
 
 
 def _check_patch(patch: list[int], model: NetworkConfig, config: TrainConfig) -> None:
-    axes = patch if model.dimensions == 3 else patch[1:]
-    wanted = list(model.nearest_patch(patch))
+    wanted = list(nearest_patch(model, patch))
     if patch != wanted:
         raise ConfigError(
             f"the network does not accept patches of {tuple(patch)} voxels (z, y, x); the nearest "
             f"augment.patch that it does: {wanted}"
         )
-    bottom = prod(
-        [layer.size for layer in layers(model, size) if layer.taps == 3][
-            model.convolutions * (model.depth + 1) - 1
-        ]
-        for size in axes
-    )
-    seen = bottom * (config.batch if model.norm == "batch" else 1)
-    if model.norm in ("batch", "instance") and seen < 2:
-        raise ConfigError(
-            f"model.norm {model.norm} needs more than one voxel at the deepest level, patches of "
-            f"{tuple(patch)} leave one; make augment.patch larger"
-        )
+    for kind, voxels in least_normalised(model, patch[3 - model.dimensions :]).items():
+        if voxels * (config.batch if kind == "batch" else 1) < 2:
+            raise ConfigError(
+                f"model.norm {kind} needs more than one voxel at the deepest level, patches of "
+                f"{tuple(patch)} leave one; make augment.patch larger"
+            )
 
 
 def _check_classes(store: Path, counts: list[int], model: NetworkConfig) -> list[int]:

@@ -1,6 +1,6 @@
 """A network as a graph: layers by name, each with the names of what it reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -59,15 +59,19 @@ class Graph:
         """Of every map the name of the last node that reads it."""
         return {name: node.name for node in self.nodes for name in node.inputs}
 
-    def without_auxiliary(self) -> "Graph":
-        """What the main logits need, and nothing else."""
-        kept: list[Node] = []
-        needed = {self.output}
+    def read_by(self, names: Iterable[str]) -> set[str]:
+        """What the maps of that name are made of, themselves included."""
+        needed = set(names)
         for node in reversed(self.nodes):
             if node.name in needed:
                 needed.update(node.inputs)
-                kept.append(node)
-        return Graph(self.dimensions, self.inputs, tuple(reversed(kept)), self.output)
+        return needed
+
+    def without_auxiliary(self) -> "Graph":
+        """What the main logits need, and nothing else."""
+        needed = self.read_by([self.output])
+        kept = tuple(node for node in self.nodes if node.name in needed)
+        return Graph(self.dimensions, self.inputs, kept, self.output)
 
 
 @dataclass
@@ -112,6 +116,7 @@ class Sketch:
         groups: int = 1,
         bias: bool = True,
         standardised: bool = False,
+        partial: bool = False,
     ) -> str:
         """Add a convolution.
 
@@ -132,6 +137,7 @@ class Sketch:
             groups=groups,
             bias=bias,
             standardised=standardised,
+            partial=partial,
         )
         return self.add(name, layer, x)
 

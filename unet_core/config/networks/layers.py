@@ -38,6 +38,11 @@ class Layer:
         """A result depends on what is near it alone, wherever in the map it lies."""
         return True
 
+    @property
+    def told(self) -> str:
+        """What makes the layer not local, in words."""
+        return ""
+
     def scale(self, axis: int) -> tuple[int, int]:
         """Voxels of the input over voxels of the result, as a fraction."""
         return 1, 1
@@ -77,6 +82,8 @@ class Convolution(_Windowed):
     bias: bool = True
     standardised: bool = False
     """Each kernel is brought to mean 0 and deviation 1 before it is used."""
+    partial: bool = False
+    """2-D: before the bias, results are scaled by taps over taps within the map."""
 
     def channels(self, inputs: Sequence[int]) -> int:
         return self.outputs
@@ -147,6 +154,10 @@ class Normalisation(Layer):
     def is_local(self) -> bool:
         return self.kind == "batch"
 
+    @property
+    def told(self) -> str:
+        return f"{self.kind} normalisation sees each tile's own mean and deviation"
+
 
 @dataclass(frozen=True)
 class Activation(Layer):
@@ -189,51 +200,6 @@ class Pooling(_Windowed):
         count = -(-(padded - self.kernel[axis]) // self.stride[axis]) + 1
         begun = (count - 1) * self.stride[axis] < sizes[0] + self.before[axis]
         return count if begun else count - 1
-
-
-@dataclass(frozen=True)
-class _Everywhere(Layer):
-    """Every result depends on the whole map, or on where in it the result lies."""
-
-    def seen(self, axis: int, made: Interval, sizes: Sequence[int]) -> list[Interval]:
-        return [(0, size) for size in sizes]
-
-    @property
-    def is_local(self) -> bool:
-        return False
-
-
-@dataclass(frozen=True)
-class Bins(_Everywhere):
-    """Means over `count` parts of the map per axis (adaptive average pooling)."""
-
-    count: int = 1
-
-    def size(self, axis: int, sizes: Sequence[int]) -> int:
-        return self.count
-
-
-@dataclass(frozen=True)
-class Resized(_Everywhere):
-    """The first input, interpolated linearly to the size of the second."""
-
-    align_corners: bool = False
-
-    def size(self, axis: int, sizes: Sequence[int]) -> int:
-        return sizes[1]
-
-
-@dataclass(frozen=True)
-class Aligned(_Everywhere):
-    """`factor` times the voxels, interpolated linearly between corners that stay corners."""
-
-    factor: Axes
-
-    def size(self, axis: int, sizes: Sequence[int]) -> int:
-        return sizes[0] * self.factor[axis]
-
-    def scale(self, axis: int) -> tuple[int, int]:
-        return 1, self.factor[axis]
 
 
 @dataclass(frozen=True)

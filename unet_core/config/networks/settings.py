@@ -5,7 +5,6 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from unet_core.config.base import STRICT
-from unet_core.config.networks.former import Former
 from unet_core.errors import ConfigError
 
 Norm = Literal["none", "batch", "instance", "group"]
@@ -25,7 +24,7 @@ ENCODERS = (
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class NetworkConfig(Former):
+class NetworkConfig:
     """The architecture; the defaults are the network of Ronneberger et al. 2015.
 
     Lists of numbers per level begin with the finest.
@@ -87,6 +86,10 @@ class NetworkConfig(Former):
 
     padding: Literal["valid", "same"] = "valid"
     """valid: output smaller than input by twice the halo, exact tiling. same: zero-padded."""
+
+    partial_padding: bool = False
+    """same, 2-D: results at the edge of a map are scaled by how many taps of the kernel there are
+    over how many lie within (partial convolution), so that zeros beyond it make none smaller."""
 
     norm: Norm = "none"
     """Normalisation with each convolution."""
@@ -228,6 +231,13 @@ class NetworkConfig(Former):
         if isinstance(self.depth, tuple) and self.dimensions == 2:
             raise ConfigError(
                 f"model.depth {list(self.depth)} per axis is for model.dimensions 3; give a number"
+            )
+        if self.partial_padding and self.dimensions == 3:
+            raise ConfigError("model.partial_padding is for model.dimensions 2; set it to false")
+        if self.down == "convolution" and self.padding == "valid":
+            raise ConfigError(
+                "model.down convolution needs model.padding same: without padding no size fits both "
+                "a skip and what is put beside it"
             )
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ConfigError(f"model.kernel must be odd and >= 1, got {self.kernel}")

@@ -1,12 +1,13 @@
 """Sizes of maps, and what results depend on: intervals traced through a graph, axis by axis."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
-from math import lcm
+from math import ceil, lcm
 
+from unet_core.config.networks.everywhere import Resized
 from unet_core.config.networks.graph import INPUT, Graph
-from unet_core.config.networks.layers import Interval
+from unet_core.config.networks.layers import Fitted, Interval, Placed
 
 
 def sizes_of(graph: Graph, axis: int, size: int) -> dict[str, int]:
@@ -33,33 +34,17 @@ def seen_by(graph: Graph, axis: int, made: Interval, size: int) -> Interval:
 
 
 @lru_cache(maxsize=256)
-def stride_of(graph: Graph, axis: int) -> int:
-    """Shifts that the network commutes with: the least common multiple of all scales."""
-    scales: dict[str, tuple[int, int]] = {INPUT: (1, 1)}
-    stride = 1
+def scales_of(graph: Graph, axis: int) -> Mapping[str, Fraction]:
+    """Voxels of the input along one axis over voxels of every map."""
+    scales = {INPUT: Fraction(1)}
     for node in graph.nodes:
+        fits = isinstance(node.layer, Resized | Fitted | Placed)
         up, down = node.layer.scale(axis)
-        before_up, before_down = scales[node.inputs[0]]
-        scale = before_up * up, before_down * down
-        scales[node.name] = scale
-        stride = lcm(stride, -(-scale[0] // scale[1]))
-    return stride
+        scales[node.name] = scales[node.inputs[1 if fits else 0]] * Fraction(up, down)
+    return scales
 
 
 @lru_cache(maxsize=256)
-def is_local(graph: Graph) -> bool:
-    """Whether a result depends on what is near it alone, so that tiles can be exact."""
-    return all(node.layer.is_local for node in graph.nodes)
-
-
-@dataclass(frozen=True)
-class Reach:
-    """What a run of results that starts and ends on the grid depends on, beyond itself."""
-
-    before: int
-    after: int
-
-
-def channels_of(graph: Graph) -> Mapping[str, int]:
-    """Channels of every map, by name."""
-    return graph.channels
+def stride_of(graph: Graph, axis: int) -> int:
+    """Shifts that the network commutes with: the least common multiple of all scales."""
+    return lcm(*(ceil(scale) for scale in scales_of(graph, axis).values()))

@@ -161,8 +161,9 @@ def _convolved(
     bias = norm == "none" if config.conv_bias is None else config.conv_bias
     if not config.separable or x in (INPUT, "shift"):
         return sketch.convolution(
-            name, x, outputs, kernel=taps, stride=stride, padding=padding, bias=bias
-        )
+            name, x, outputs, kernel=taps, stride=stride, padding=padding, bias=bias,
+            partial=config.partial_padding,
+        )  # fmt: skip
     x = sketch.convolution(
         f"{name}.depthwise", x, sketch.width(x), kernel=taps, stride=stride, padding=padding,
         groups=sketch.width(x), bias=False, standardised=config.standardised,

@@ -1,0 +1,98 @@
+"""Which maps of a pass are held at a time: those that are read later, each as long as it is."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from unet_core.config.networks.graph import INPUT, Graph, Node
+from unet_core.config.networks.layers import (
+    Activation,
+    Convolution,
+    Cut,
+    Dropout,
+    Fitted,
+    Normalisation,
+    Placed,
+    Transposed,
+)
+
+IN_PLACE = ("relu", "relu6", "leaky_relu", "elu", "swish")
+"""Activations that can overwrite what they read."""
+
+
+def storages(graph: Graph) -> Mapping[str, str]:
+    """Of every map the one whose memory it lies in: itself, unless it is a view of another.
+
+    Parts of a map are views; dropout does nothing in inference.
+    """
+    found = {INPUT: INPUT}
+    for node in graph.nodes:
+        view = isinstance(node.layer, Fitted | Placed | Dropout) or _is_cut(node)
+        found[node.name] = found[node.inputs[0]] if view else node.name
+    return found
+
+
+def _is_cut(node: Node) -> bool:
+    layer = node.layer
+    return isinstance(layer, Cut) and min((*layer.before, *layer.after)) >= 0
+
+
+def overwriting(graph: Graph) -> set[str]:
+    """Activations whose input nothing reads after them, so that they may overwrite it."""
+    storage = storages(graph)
+    last: dict[str, str] = {}
+    for node in graph.nodes:
+        last |= {storage[name]: node.name for node_input in [node.inputs] for name in node_input}
+    kept = {storage[name] for name in (INPUT, graph.output, *(n for n, _ in graph.auxiliary))}
+    return {
+        node.name
+        for node in graph.nodes
+        if isinstance(node.layer, Activation)
+        and node.layer.kind in IN_PLACE
+        and last[storage[node.inputs[0]]] == node.name
+        and storage[node.inputs[0]] not in kept
+    }
+
+
+def peak_values(graph: Graph, sizes: Mapping[str, Sequence[int]]) -> int:
+    """Most values that are held at a time in inference, the input apart.
+
+    What is read later, what a layer reads and makes, and the weights of a convolution in the order
+    that its kernel wants. Batch normalisations are part of convolutions; activations overwrite what
+    they read where they can.
+    """
+    storage = _storages_in_place(graph)
+    until = {graph.output: len(graph.nodes)}
+    for number, node in enumerate(graph.nodes):
+        for name in (*node.inputs, node.name):
+            until[storage[name]] = max(number, until.get(storage[name], 0))
+    until[storage[graph.output]] = len(graph.nodes)
+    ends: dict[int, list[str]] = {}
+    for name, number in until.items():
+        ends.setdefault(number, []).append(name)
+    held, most = 0, 0
+    for number, node in enumerate(graph.nodes):
+        if storage[node.name] == node.name:
+            held += graph.channels[node.name] * prod(sizes[node.name])
+        most = max(most, held + _ordered(node))
+        for name in ends.get(number, []):
+            if name != INPUT:
+                held -= graph.channels[name] * prod(sizes[name])
+    return most
+
+
+def _storages_in_place(graph: Graph) -> Mapping[str, str]:
+    """Of every map the one whose memory it takes."""
+    over, found = overwriting(graph), {INPUT: INPUT}
+    for node in graph.nodes:
+        view = isinstance(node.layer, Fitted | Placed | Dropout) or _is_cut(node)
+        folded = isinstance(node.layer, Normalisation) and node.layer.kind == "batch"
+        same = view or folded or node.name in over
+        found[node.name] = found[node.inputs[0]] if same else node.name
+    return found
+
+
+def _ordered(node: Node) -> int:
+    layer = node.layer
+    if not isinstance(layer, Convolution | Transposed):
+        return 0
+    return layer.inputs // layer.groups * layer.outputs * prod(layer.kernel)
