@@ -1,5 +1,8 @@
 """Steps, schedules and scores."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,22 +11,26 @@ from hypothesis import strategies as st
 
 from unet_core.config import NetworkConfig, TrainConfig
 from unet_core.errors import ConfigError
-from unet_core.net.loop import Training, begin, class_weights, overlap
+from unet_core.net.loop import Training, begin, class_weights, overlap, weights_of
 from unet_core.net.patches import Batch
 
 MODEL = NetworkConfig(width=4, depth=1, norm="batch", dropout=0.5)
 CPU = torch.device("cpu")
 
 
-def training(config: TrainConfig, dtype: torch.dtype = torch.float32) -> Training:
-    return begin(config, MODEL, class_weights=[1.0, 1.0], device=CPU, dtype=dtype)
+def training(
+    config: TrainConfig, dtype: torch.dtype = torch.float32, model: NetworkConfig = MODEL
+) -> Training:
+    weights = [1.0] * model.classes
+    return begin(config, model, class_weights=weights, device=CPU, dtype=dtype)
 
 
-def batch(step: int, *, counted: bool = True) -> Batch:
+def batch(step: int, *, counted: bool = True, lost: int = 8) -> Batch:
     generator = torch.Generator().manual_seed(step)
     raw = torch.randn(2, 1, 28, 28, generator=generator)
-    target = (raw[:, 0, 8:20, 8:20] > 0).to(torch.uint8)
-    return Batch(raw, target if counted else torch.full_like(target, 255), torch.zeros(2, 12, 12))
+    target = (raw[:, 0, lost : 28 - lost, lost : 28 - lost] > 0).to(torch.uint8)
+    border = torch.zeros(target.shape)
+    return Batch(raw, target if counted else torch.full_like(target, 255), border)
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
@@ -37,36 +44,97 @@ def test_the_loss_falls(optimiser: str) -> None:
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
 
+@pytest.mark.parametrize(
+    ("wanted", "model"),
+    [
+        ({"loss": "none", "dice": "batch"}, {"output": "sigmoid"}),
+        ({"loss": "focal"}, {"output": "sigmoid", "classes": 3}),
+        ({"dice": "foreground_batch"}, {"supervision": "levels", "depth": 2}),
+        ({"dice": "squared", "dice_weight": 3.0, "ignored": "counted"}, {"auxiliary": 0.4, "depth": 2}),
+        ({"loss": "mse"}, {}),
+    ],
+)
+def test_all_losses_fall_with_all_kinds_of_heads(
+    wanted: dict[str, Any], model: dict[str, Any]
+) -> None:
+    config = TrainConfig(optimiser="adam", learning_rate=0.02, steps=30, **wanted)
+    run = training(config, model=replace(MODEL, padding="same", dropout=0.0, **model))
+    seen = batch(0, lost=0)
+    before = run.validate([seen])
+    for _ in range(30):
+        run.step(seen)
+    after = run.validate([seen])
+    assert after["loss"] < before["loss"]
+    assert run.read_losses()[-1] < 0.8 * run.read_losses()[0]
+    assert after["dice"] > 0.6
+    assert len(after["iou"]) == run.network.config.classes
+
+
+def test_every_head_with_a_weight_learns() -> None:
+    model = replace(MODEL, padding="same", supervision="levels", depth=3)
+    run = training(TrainConfig(momentum=0.0), model=model)
+    before = {name: weight.clone() for name, weight in run.network.named_parameters()}
+    dots = torch.arange(2 * 32 * 32).view(2, 32, 32).remainder(2).to(torch.uint8)
+    run.step(Batch(torch.randn(2, 1, 32, 32), dots, torch.zeros(2, 32, 32)))
+    )
+    moved = {
+        name
+        for name, weight in run.network.named_parameters()
+        if not torch.equal(weight, before[name])
+    }
+    assert {name for name in before if name.endswith(".weight")} - moved == {"levels.2.weight"}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_run_that_goes_on_from_its_state_gives_the_same_bits(dtype: torch.dtype) -> None:
     config = TrainConfig(
         optimiser="adamw", learning_rate=1e-3, steps=12, schedule="cosine", clip_norm=1.0
     )
+    check_goes_on(config, dtype)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "rmsprop", "adagrad"])
+def test_a_run_goes_on_from_the_middle_of_a_plateau(optimiser: Any) -> None:
+    config = TrainConfig(
+        optimiser=optimiser, momentum=0.9, learning_rate=1e-3, steps=12, schedule="plateau",
+        patience=1, rate_factor=0.5, dice="global",
+    )  # fmt: skip
+    run = check_goes_on(config, torch.float32)
+    assert run.rate(12) < config.learning_rate
+
+
+def check_goes_on(config: TrainConfig, dtype: torch.dtype) -> Training:
+    """Twelve steps, and seven and five, give the same bits; the first is returned."""
+    scores = [{"dice": 0.5 - 0.01 * step, "loss": 1.0} for step in range(12)]
     whole = training(config, dtype)
     for step in range(12):
         whole.step(batch(step))
+        whole.follow(scores[step])
     first = training(config, dtype)
     for step in range(7):
         first.step(batch(step))
+        first.follow(scores[step])
     second = training(config, dtype)
     second.resume(first.state())
     torch.rand(5)  # what else draws random numbers does not matter
     for step in range(7, 12):
         second.step(batch(step))
+        second.follow(scores[step])
     assert second.steps_done == 12
     assert second.read_losses() == whole.read_losses()
     for a, b in zip(
         whole.network.state_dict().values(), second.network.state_dict().values(), strict=True
     ):
         assert torch.equal(a, b)
+    return whole
 
 
 def test_a_batch_that_is_all_ignored_changes_no_weight() -> None:
     run = training(TrainConfig(momentum=0.0))
-    before = run.network.head.weight.clone()
+    before = weights_of(run.network)["head.weight"]
     run.step(batch(0, counted=False))
     assert run.read_losses() == [0.0]
-    assert torch.equal(run.network.head.weight, before)
+    assert torch.equal(weights_of(run.network)["head.weight"], before)
 
 
 def test_a_loss_that_is_no_number_is_refused_with_its_step() -> None:

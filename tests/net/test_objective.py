@@ -76,16 +76,6 @@ def random(size: int, seed: int) -> Tensor:
     return torch.randn(1, 2, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def test_auxiliary_logits_are_enlarged_to_the_target() -> None:
-    target = (random(8, 3)[:, 0] > 0).to(torch.uint8)
-    objective = heads(NetworkConfig(padding="same", auxiliary=0.4), 0.4)
-    large, small = random(8, 1), random(4, 2)
-    enlarged = functional.interpolate(small, size=(8, 8), mode="bilinear", align_corners=False)
-    wanted = functional.cross_entropy(large, target.long())
-    wanted = wanted + 0.4 * functional.cross_entropy(enlarged, target.long())
-    assert loss_of(objective, large, small, batch=batch_of(target)) == pytest.approx(wanted.item())
-
-
 def test_heads_of_the_levels_see_the_voxels_at_the_centres_of_theirs() -> None:
     target = torch.arange(64).view(1, 8, 8).remainder(3).clamp(max=1).to(torch.uint8)
     objective = heads(NetworkConfig(padding="same", supervision="levels"), 0.25, 0.0, main=0.5)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from unet_core.config import TrainConfig
 from unet_core.config.networks.graph import Graph
@@ -53,10 +52,6 @@ class Objective:
     heads: tuple[float, ...] = (1.0,)
     """Factors of the loss of the main logits and of the auxiliary ones."""
 
-    thinned: bool = False
-    """Where auxiliary logits are coarser than the target, of which they then see every so many-th
-    voxel; else the logits are enlarged."""
-
     @classmethod
     def of(
         cls, config: TrainConfig, model: NetworkConfig, graph: Graph, class_weights: Tensor
@@ -75,8 +70,7 @@ class Objective:
                 "to same"
             )
         heads = (graph.main_weight, *(weight for _, weight in graph.auxiliary))
-        thinned = model.supervision != "none"
-        return cls(config, class_weights, model.output == "sigmoid", heads, thinned)
+        return cls(config, class_weights, model.output == "sigmoid", heads)
 
     def loss(self, logits: Sequence[Tensor], batch: Batch, ranks: Ranks = ALONE) -> Tensor:
         """This process's part of the loss of a batch: the sum over all of them is the loss.
@@ -84,7 +78,8 @@ class Objective:
         Parameters
         ----------
         logits
-            One (n, outputs, ...) per head.
+            One (n, outputs, ...) per head; where it is coarser than the target, it sees of that
+            the voxels at the centres of its own.
         batch
             The part of this process.
         """
@@ -110,7 +105,11 @@ class Objective:
         return errors + self.config.dice_weight * (sums.dice / max(sums.batches, 1))
 
     def _of_head(self, logits: Tensor, batch: Batch, ranks: Ranks, *, weight: float) -> Tensor:
-        logits, batch = self._fitted(logits, batch)
+        sizes = logits.shape[2:]
+        if sizes != batch.target.shape[1:]:
+            batch = batch._replace(
+                target=_thinned(batch.target, sizes), border=_thinned(batch.border, sizes)
+            )
         loss = logits.new_zeros((), dtype=torch.float32)
         if self.config.loss != "none":
             errors, counted = self._errors(logits, batch)
@@ -136,18 +135,6 @@ class Objective:
         return dice_loss(
             logits, batch.target, kind=self.config.dice, sigmoid=self.sigmoid, total=ranks.total
         )
-
-    def _fitted(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
-        """Logits and target of one size."""
-        sizes, wanted = logits.shape[2:], batch.target.shape[1:]
-        if sizes == wanted:
-            return logits, batch
-        if self.thinned:
-            return logits, batch._replace(
-                target=_thinned(batch.target, sizes), border=_thinned(batch.border, sizes)
-            )
-        mode = "bilinear" if len(wanted) == 2 else "trilinear"
-        return functional.interpolate(logits.float(), size=wanted, mode=mode), batch
 
 
 def _thinned(array: Tensor, sizes: Sequence[int]) -> Tensor:

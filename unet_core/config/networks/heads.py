@@ -7,6 +7,7 @@ from unet_core.config.networks.graph import Graph, Sketch
 from unet_core.config.networks.layers import Dropout, Interpolation, Join
 from unet_core.config.networks.settings import NetworkConfig
 from unet_core.config.networks.supervision import level_heads
+from unet_core.errors import ConfigError
 
 RATE = 0.1
 """Dropout of whole channels before the logits of fcn, psp and aspp."""
@@ -56,6 +57,11 @@ def narrow(sketch: Sketch, config: NetworkConfig, x: str, *, name: str) -> str:
 
 def _auxiliary(sketch: Sketch, config: NetworkConfig, maps: Sequence[str]) -> tuple[str, float]:
     """Logits made of the map one level below the finest, at full resolution, and their weight."""
+    if len(maps) < 2:
+        raise ConfigError(
+            "model.auxiliary is a head one level below the finest, and there is none; set "
+            "model.depth to 2 or more, or model.auxiliary to 0"
+        )
     width = sketch.width(maps[0])
     x = _fcn(sketch, config, maps[1], name="auxiliary", width=width)
     x = sketch.add("auxiliary.full", Interpolation(config.steps(0), "linear"), x)
