@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import Project, plans
+from unet_core.config.load import canonical, load
+from unet_core.config.networks.settings import NetworkConfig
 from unet_core.config.presets import MODEL_SECTIONS
 from unet_core.config.workflow import SECTIONS
 
@@ -160,7 +162,56 @@ EDITS: dict[str, Any] = {
     "report.sections": 4,
     "report.width_px": 320,
 }
-"""Another value for every setting there is."""
+"""Another value for every setting there is but those of `TOLD`."""
+
+TOLD: dict[str, Any] = {
+    "model.architecture": "unetpp",
+    "model.output": "sigmoid",
+    "model.encoder": "resnet18",
+    "model.widths": [8, 16, 16],
+    "model.decoder_widths": [16, 16],
+    "model.up_widths": [16, 16],
+    "model.strides": [[2, 2], [2, 2]],
+    "model.kernels": [[3, 3], [3, 3], [3, 3]],
+    "model.decoder_convolutions": 2,
+    "model.kernel": 1,
+    "model.partial_padding": True,
+    "model.groups": 4,
+    "model.norm_affine": False,
+    "model.decoder_norm": "batch",
+    "model.norm_eps": 0.001,
+    "model.norm_momentum": 0.01,
+    "model.order": "conv_act_norm",
+    "model.decoder_order": "conv_act_norm",
+    "model.conv_bias": False,
+    "model.slope": 0.01,
+    "model.separable": True,
+    "model.standardised": True,
+    "model.middle": "half_outputs",
+    "model.decoder_middle": "half_inputs",
+    "model.down": "convolution",
+    "model.up_kernel": 2,
+    "model.up_bias": False,
+    "model.up_norm": "batch",
+    "model.up_activation": True,
+    "model.align_corners": True,
+    "model.join": "up_skip",
+    "model.skip": "after_pooling",
+    "model.full_size": False,
+    "model.fit": "pad",
+    "model.dropout_levels": [1],
+    "model.dropout_place": "between",
+    "model.decoder_dropout": True,
+    "model.dropout_channels": True,
+    "model.head": "narrow",
+    "model.head_kernel": 3,
+    "model.auxiliary": 0.4,
+    "model.supervision": "levels",
+    "model.dilations": [1, 2, 3],
+    "model.at_once": True,
+    "model.shift": 0.5,
+}
+"""Settings of the network that are passed to training with those above, in one string."""
 
 ALONGSIDE: dict[str, dict[str, Any]] = {
     # A 3-D network takes 3-D patches, a third class needs a network that has one.
@@ -168,6 +219,12 @@ ALONGSIDE: dict[str, dict[str, Any]] = {
     "model.sections": {"augment": {"patch": [3, 188, 188]}},
     "model.convolutions": {"augment": {"patch": [1, 190, 190]}},
     "objects.foreground": {"model": {"classes": 3}},
+    "model.encoder": {
+        "model": {"depth": 5, "padding": "same"},
+        "augment": {"patch": [1, 192, 192]},
+    },
+    "model.down": {"model": {"padding": "same"}},
+    "model.fit": {"model": {"padding": "same"}},
 }
 """What must be set as well for an edit to be accepted."""
 
@@ -211,7 +268,18 @@ def test_every_setting_has_an_edit_here() -> None:
         for section, schema in (SECTIONS | MODEL_SECTIONS).items()
         for field in dataclasses.fields(schema)
     }
-    assert set(EDITS) == settings
+    assert set(EDITS) | set(TOLD) == settings
+
+
+@pytest.mark.parametrize("key", TOLD)
+def test_an_edit_of_the_network_changes_what_training_is_told(key: str) -> None:
+    _, name = key.split(".")
+    alongside = {"depth": 5 if name == "encoder" else 2, "padding": "same"}
+    before, after = (
+        load(NetworkConfig, settings, section="model")
+        for settings in (alongside, {**alongside, name: TOLD[key]})
+    )
+    assert canonical(dataclasses.asdict(before)) != canonical(dataclasses.asdict(after))
 
 
 @pytest.mark.parametrize("key", [key for key in EDITS if key not in ALONGSIDE])
