@@ -123,7 +123,7 @@ def test_another_error_of_a_library_is_not_taken_for_a_full_memory(
         result_of(job)
 
 
-@pytest.mark.parametrize("where", ["_intensities", "_softmax", "quantised"])
+@pytest.mark.parametrize("where", ["_intensities", "_values", "quantised"])
 def test_a_gpu_may_run_out_of_memory_anywhere(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,16 +142,6 @@ def test_a_gpu_may_run_out_of_memory_anywhere(
     job = job_of(tmp_path / "b", values, shard=(1, 16, 504), tile_px=512)
     assert np.array_equal(result_of(job), expected)
     assert any("going on with 256" in message for message in caplog.messages)
-
-
-def test_where_a_network_sees_its_tiles_mean_no_smaller_one_stands_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limited(monkeypatch, 300 * 300)
-    model = replace(MODEL, norm="instance")
-    job = job_of(tmp_path, noise((1, 1, 16, 500)), shard=(1, 16, 504), tile_px=512, model=model)
-    with pytest.raises(PlanError, match="tile_px"):
-        infer_blocks(plan_of(job), job=job)
 
 
 def test_where_no_tile_fits_the_gpu_the_numbers_are_told(

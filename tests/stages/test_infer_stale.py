@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,9 @@ def test_another_setting_makes_every_block_stale(run: Run, changed: dict[str, An
 
 
 def test_other_weights_raw_or_mask_make_every_block_stale(run: Run) -> None:
-    other = checkpoint_file(run.folder / "other.pt", NetworkConfig(width=4, depth=1, convolutions=1))
+    other = checkpoint_file(
+        run.folder / "other.pt", NetworkConfig(width=4, depth=1, convolutions=1)
+    )
     assert run.again(checkpoint=other) == BLOCKS
     assert run.again(checkpoint=[other, run.given["checkpoint"]]) == BLOCKS
     assert run.again(checkpoint=[run.given["checkpoint"], other]) == 0, "order counts for nothing"
@@ -108,8 +111,10 @@ def test_what_computes_makes_none(run: Run) -> None:
         assert run.again(config) == 0
 
 
-def test_the_tile_decides_where_a_network_sees_its_mean(run: Run) -> None:
-    net = NetworkConfig(width=2, depth=1, convolutions=1, norm="instance")
+def test_the_window_decides_where_a_network_sees_all_of_its_input(run: Run) -> None:
+    net = NetworkConfig(width=2, depth=1, convolutions=1, norm="instance", padding="same")
     best = checkpoint_file(run.folder / "instance.pt", net)
-    assert run.again(checkpoint=best) == BLOCKS
-    assert run.again(InferConfig(tile_px=8, precision="float32"), checkpoint=best) == BLOCKS
+    plain = InferConfig(tile_px=16, precision="float32", window=16)
+    assert run.again(plain, checkpoint=best) == BLOCKS
+    assert run.again(replace(plain, tile_px=8), checkpoint=best) == 0
+    assert run.again(replace(plain, window=8), checkpoint=best) == BLOCKS
