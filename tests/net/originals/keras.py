@@ -52,6 +52,16 @@ class Tape:
         turned = weight.permute(axes + 1, axes, *range(axes))
         return convolve(x, turned, shift, stride, padding or 0)
 
+    def partial(self, x: Tensor, outputs: int, name: str) -> Tensor:
+        """3 x 3, scaled where taps lie beyond the map, before the bias is added."""
+        weight = self.weight(f"{name}/img_kernel", 3, 3, x.shape[1], outputs)
+        shift = self.weight(f"{name}/bias", outputs)
+        rows, columns = (torch.full((n,), 3.0) for n in x.shape[2:])
+        for edge in (rows, columns):
+            edge[0], edge[-1] = 2, 2
+        scaled = functional.conv2d(x, weight.permute(3, 2, 0, 1), padding=1)
+        return scaled * (9 / torch.outer(rows, columns)) + shift[:, None, None]
+
     def depthwise(self, x: Tensor, name: str, stride: int) -> Tensor:
         weight = self.weight(f"{name}/depthwise_kernel", 3, 3, x.shape[1], 1)
         turned = weight.permute(2, 3, 0, 1)
@@ -154,7 +164,6 @@ def resnet50(tape: Tape, x: Tensor, *, classes: int = 2) -> Tensor:
             if i == 0:
                 x = tape.conv(x, 4 * width, 1, name=f"res{at}1", stride=stride)
                 x = tape.norm(x, f"bn{at}1")
-            # Halved: sums of thirteen blocks would grow beyond what float32 resolves to 1e-5.
             x = (x + y).relu()
         taps.append(functional.pad(x, [1, 0, 1, 0]) if stage == 2 else x)
     return decoded(tape, taps, classes, "seg_feats")
@@ -174,13 +183,23 @@ def mobilenet(tape: Tape, x: Tensor, *, classes: int = 2) -> Tensor:
     return decoded(tape, [*taps, x], classes, "seg_feats")
 
 
-def intel(tape: Tape, x: Tensor, *, w: int = 16, outputs: int = 1, nearest: bool = False) -> Tensor:
+def intel(
+    tape: Tape,
+    x: Tensor,
+    *,
+    w: int = 16,
+    outputs: int = 1,
+    nearest: bool = False,
+    partial: bool = False,
+) -> Tensor:
     """2-D or 3-D, as the input is; only the latter has normalisations."""
 
     def twice(x: Tensor, width: int, name: str) -> Tensor:
         for i, letter in enumerate("ab"):
             if x.ndim == 5:
                 x = tape.norm(tape.conv(x, width, name=f"{name}_conv{i}"), f"{name}_bn{i}")
+            elif partial:
+                x = tape.partial(x, width, f"{name}{letter}")
             else:
                 x = tape.conv(x, width, name=f"{name}{letter}")
             x = x.relu()

@@ -119,6 +119,8 @@ def _counts(preset: str) -> Mapping[Kind, int]:
 
 
 def _translate(state: State, config: NetworkConfig) -> Translation:
+    partial = any("img_kernel" in key for key in state)
+    config = replace(config, partial_padding=partial)
     graph = graph_of(config)
     pairs = paired(kinds_in(state), graph)
     state = _renamed(state)
