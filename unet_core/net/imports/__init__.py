@@ -31,9 +31,8 @@ from unet_core.net.imports import (
     unetpp,
     vnet,
 )
-from unet_core.net.imports.source import Returns, Source, State, Translation
+from unet_core.net.imports.source import Returns, Source, State, Translation, loaded
 from unet_core.net.imports.stem import adapted
-from unet_core.net.network import on_meta
 
 SOURCES: tuple[Source, ...] = (
     own.SOURCE,
@@ -77,16 +76,7 @@ class Foreign:
 
     def network(self) -> nn.Module:
         """The network in eval mode, float32: its logits."""
-        network = on_meta(graph_of(self.config))
-        counters = {
-            name: torch.zeros((), dtype=torch.long)
-            for name in network.state_dict()
-            if name.endswith("num_batches_tracked")
-        }
-        # Copies: training the network leaves the checkpoint as it is.
-        weights = {name: tensor.clone() for name, tensor in self.state.items()}
-        network.load_state_dict({**weights, **counters}, assign=True)
-        return network.eval()
+        return loaded(graph_of(self.config), self.state)
 
 
 class Finished(nn.Module):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from unet_core.config.networks.build import graph_of
@@ -12,13 +13,16 @@ from unet_core.config.networks.graph import Graph
 from unet_core.config.networks.layers import Layer
 from unet_core.config.networks.settings import NetworkConfig
 from unet_core.errors import CheckpointError
-from unet_core.net.network import on_meta
+from unet_core.net.network import Network, on_meta
 
 State = Mapping[str, Tensor]
 """Tensors by name: float32, without counters and without wrappers."""
 
 Returns = Literal["logits", "sigmoid", "softmax"]
 """What the network of others makes of its logits itself."""
+
+MOST = 16
+"""Levels of a network and convolutions of a block, at most: keys with more are of none."""
 
 _SHOWN = 8
 
@@ -76,6 +80,12 @@ def extent(state: State, key: str, axis: int, otherwise: int) -> int:
     """
     shape = state[key].shape if key in state else ()
     return shape[axis] if len(shape) > axis else otherwise
+
+
+def highest(state: State, pattern: str) -> int:
+    """The largest number, `MOST` at most, in the keys of this pattern; -1 where there is none."""
+    found = (re.fullmatch(pattern, key) for key in state)
+    return max((min(int(match[1]), MOST) for match in found if match), default=-1)
 
 
 def with_outputs(config: NetworkConfig, outputs: int) -> NetworkConfig:
@@ -170,6 +180,20 @@ def wanted_of(graph: Graph) -> dict[str, tuple[int, ...]]:
         for name, tensor in on_meta(graph).state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
+
+
+def loaded(graph: Graph, state: State) -> Network:
+    """The network with its weights, in eval mode; counters of batches begin at 0."""
+    network = on_meta(graph)
+    counters = {
+        name: torch.zeros((), dtype=torch.long)
+        for name in network.state_dict()
+        if name.endswith("num_batches_tracked")
+    }
+    # Copies: training the network leaves the checkpoint as it is.
+    weights = {name: tensor.clone() for name, tensor in state.items()}
+    network.load_state_dict({**weights, **counters}, assign=True)
+    return network.eval()
 
 
 def layers_of(config: NetworkConfig) -> set[str]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from unet_core.config.networks.build import graph_of
 from unet_core.config.networks.encoders import backbone
-from unet_core.config.networks.graph import INPUT, Graph, Sketch
 from unet_core.config.networks.everywhere import Bins
+from unet_core.config.networks.graph import INPUT, Graph, Sketch
 from unet_core.config.networks.resnet import STAGES
 from unet_core.config.networks.settings import NetworkConfig
 from unet_core.errors import CheckpointError
@@ -23,13 +23,14 @@ from unet_core.net.imports.source import (
     State,
     Translation,
     extent,
+    loaded,
     matched_to,
     share,
     wanted_of,
 )
 from unet_core.net.imports.stem import adapted
 from unet_core.net.initial import initialise
-from unet_core.net.network import Network, on_meta
+from unet_core.net.network import Network
 
 _KINDS = ("smp_unet", "smp_unetpp", "smp_deeplabv3plus")
 """Presets of networks with a backbone."""
@@ -44,13 +45,14 @@ _SEED = 0
 class Classifier(nn.Module):
     """A ResNet that tells the classes of whole images."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Network, classes: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.classes = network, classes
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, y, x) -> (n, classes); without ``fc``: (n, channels of the last map)."""
-        return torch.flatten(self.network(x), 1)
+        logits: Tensor = self.classes(torch.flatten(self.network(x), 1))
+        return logits
 
 
 def encoder_weights(state: State, config: NetworkConfig) -> dict[str, Tensor]:
@@ -101,12 +103,8 @@ def _presets(state: State) -> tuple[str, ...]:
 def _translate(state: State, config: NetworkConfig) -> Translation:
     config = replace(config, channels=_channels(state, config.encoder))
     fresh = initialise(Network.of(config), seed=_SEED).state_dict()
-    found = {
-        name: tensor.detach()
-        for name, tensor in fresh.items()
-        if name in wanted_of(graph_of(config))
-    }
-    return Translation(config, {**found, **encoder_weights(state, config)}, "logits")
+    begun = {name: fresh[name] for name in wanted_of(graph_of(config))}
+    return Translation(config, {**begun, **encoder_weights(state, config)}, "logits")
 
 
 def _itself(state: State) -> nn.Module:
@@ -119,20 +117,29 @@ def _itself(state: State) -> nn.Module:
         )
     sketch = Sketch(2, _channels(state, encoder))
     x = backbone(sketch, NetworkConfig(encoder=encoder, depth=5), INPUT)[-1]
-    x = sketch.add("mean", Bins(), x)
-    if "fc.weight" in state:
-        x = sketch.convolution("fc", x, extent(state, "fc.weight", 0, 1000), kernel=1)
-        state = {**state, "fc.weight": state["fc.weight"][..., None, None]}
-    graph = sketch.graph(x)
-    network = on_meta(graph)
-    found = matched_to(state, graph, _names(graph, encoder))
-    counters = {
-        name: torch.zeros((), dtype=torch.long)
-        for name in network.state_dict()
-        if name.endswith("num_batches_tracked")
-    }
-    network.load_state_dict({**found, **counters}, assign=True)
-    return Classifier(network)
+    graph = sketch.graph(sketch.add("mean", Bins(), x))
+    kept = {key: value for key, value in state.items() if not re.fullmatch(_CLASSIFIER, key)}
+    network = loaded(graph, matched_to(kept, graph, _names(graph, encoder)))
+    return Classifier(network, _classes(state, graph.channels[graph.output]))
+
+
+def _classes(state: State, width: int) -> nn.Module:
+    """What follows the backbone."""
+    given = {name: state.get(f"fc.{name}") for name in ("weight", "bias")}
+    weight, bias = given.values()
+    if weight is None and bias is None:
+        return nn.Identity()
+    if weight is None or bias is None or weight.shape != (*bias.shape, width):
+        shapes = {
+            f"fc.{name}": value if value is None else tuple(value.shape)
+            for name, value in given.items()
+        }
+        raise CheckpointError(
+            f"the classifier needs fc.weight (n, {width}) and fc.bias (n,), got {shapes}"
+        )
+    last = nn.Linear(width, len(bias), device="meta")
+    last.load_state_dict({"weight": weight.clone(), "bias": bias.clone()}, assign=True)
+    return last
 
 
 SOURCE = Source(
