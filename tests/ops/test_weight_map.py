@@ -12,7 +12,7 @@ from unet_core.errors import ConfigError
 from unet_core.geometry import IGNORED_ID, split
 from unet_core.ops.boundary import target_of_instances
 from unet_core.ops.two_nearest import two_nearest
-from unet_core.ops.weight_map import border_halo, border_term
+from unet_core.ops.weight_map import border_halo, border_term, near_term
 
 GAP_1, GAP_10 = 9.231163463866358, 0.8892161745938634
 
@@ -176,3 +176,21 @@ def test_dense_bodies_without_background_equal_the_definition(real_data: Path) -
     found = border_term(ids, target)
     assert found.max() > 9
     np.testing.assert_allclose(found, brute_force(ids, target, 10, 5, None), rtol=0, atol=1e-5)
+
+
+def test_the_weight_of_background_falls_with_the_distance_to_one_object() -> None:
+    line = np.zeros((1, 1, 30), np.uint32)
+    line[0, 0, 2] = 5
+    target = target_of_instances(line, border_px=1)
+    found = near_term(line, target, weight=0.9, sigma_px=2.0)[0, 0]
+    away = np.abs(np.arange(30) - 2)
+    expected = np.where((away == 0) | (away > 12), 0, 0.9 * np.exp(-(away**2) / 8))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert (near_term(line, target, weight=0, sigma_px=2.0) == 0).all()
+
+
+def test_the_border_that_is_drawn_between_touching_objects_is_nearest_to_them() -> None:
+    ids = np.array([[[1, 1, 1, 2, 2, 2]]], np.uint32)
+    target = target_of_instances(ids, border_px=1)
+    found = near_term(ids, target, weight=0.9, sigma_px=10.0)
+    np.testing.assert_allclose(found[0, 0], [0, 0, 0.9, 0.9, 0, 0], rtol=1e-6)

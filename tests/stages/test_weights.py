@@ -16,7 +16,7 @@ from unet_core.io.arrays import create_array, open_level, shard_of
 from unet_core.io.ledger import building
 from unet_core.io.ngff import attributes_of, content_of, multiscale, voxel_size_of
 from unet_core.ops.boundary import target_of_instances
-from unet_core.ops.weight_map import border_term
+from unet_core.ops.weight_map import border_term, near_term
 from unet_core.run.crew import Done
 from unet_core.stages.weights import TARGET, compute_weights
 
@@ -67,11 +67,17 @@ def same_files(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("distances", ["section", "volume"])
 def test_shards_do_not_show_in_the_result(tmp_path: Path, distances: str) -> None:
     ids = cells((5, 41, 37))
-    config = WeightsConfig(border_sigma_px=1.5, distances=distances)  # type: ignore[arg-type]
+    config = WeightsConfig(
+        border_sigma_px=1.5,
+        near_weight=0.9,
+        near_sigma_px=2.0,
+        distances=distances,  # type: ignore[arg-type]
+    )
     spacing = 12.5 if distances == "volume" else None
     target = target_of_instances(ids, border_px=1)
     term = border_term(ids, target, sigma_px=1.5, z_spacing=spacing)
     assert term.any()
+    term += near_term(ids, target, weight=0.9, sigma_px=2.0, z_spacing=spacing)
     for shard in [(8, 64, 64), (2, 16, 16), (1, 8, 40), (5, 24, 8)]:
         truth = write_truth(tmp_path / f"{shard}.ome.zarr", ids, shard=shard)
         out = tmp_path / f"{shard}-weights.ome.zarr"

@@ -74,6 +74,8 @@ EDITS: dict[str, Any] = {
     "weights.border_px": 2,
     "weights.border_weight": 5,
     "weights.border_sigma_px": 4,
+    "weights.near_weight": 0.9,
+    "weights.near_sigma_px": 8,
     "weights.distances": "volume",
     "augment.seed": 1,
     "augment.patches": 1001,

@@ -90,6 +90,13 @@ class WeightsConfig:
     border_sigma_px: float = 5.0
     """sigma, width of the border term, in-plane pixels."""
 
+    near_weight: float = 0.0
+    """Instances: height of a further term on background, which falls with the distance to the
+    nearest object (Falk et al. 2019: 0.9 beside a class weight of 0.1); 0: there is none."""
+
+    near_sigma_px: float = 10.0
+    """Width of that term, in-plane pixels."""
+
     distances: Literal["section", "volume"] = "section"
     """Distances to the two nearest objects are measured per section or in 3-D (with the voxel
     spacing, in units of the in-plane pixel)."""
@@ -97,13 +104,15 @@ class WeightsConfig:
     def __post_init__(self) -> None:
         if self.border_px < 0:
             raise ConfigError(f"weights.border_px must be >= 0 px, got {self.border_px}")
-        if self.border_weight < 0:
-            raise ConfigError(f"weights.border_weight must be >= 0, got {self.border_weight}")
-        if self.border_sigma_px <= 0:
-            raise ConfigError(
-                f"weights.border_sigma_px must be > 0 px, got {self.border_sigma_px}; to switch "
-                "the border term off, set weights.border_weight to 0"
-            )
+        for term in ("border", "near"):
+            weight, sigma = getattr(self, f"{term}_weight"), getattr(self, f"{term}_sigma_px")
+            if weight < 0:
+                raise ConfigError(f"weights.{term}_weight must be >= 0, got {weight}")
+            if sigma <= 0:
+                raise ConfigError(
+                    f"weights.{term}_sigma_px must be > 0 px, got {sigma}; to switch the {term} "
+                    f"term off, set weights.{term}_weight to 0"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

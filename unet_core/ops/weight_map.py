@@ -1,4 +1,4 @@
-"""The border term of the U-Net's loss weight."""
+"""The terms of the U-Net's loss weight that press on borders and on what is near objects."""
 
 import math
 from typing import Any
@@ -64,6 +64,39 @@ def border_term(
     term = np.zeros(near[0].size, np.float32)
     _decay(near[0].ravel(), near[1].ravel(), weight, 0.5 / sigma_px**2, term)
     return term.reshape(ids.shape)
+
+
+def near_term(
+    ids: NDArray[np.uint32],
+    target: NDArray[np.uint8],
+    *,
+    weight: float,
+    sigma_px: float,
+    z_spacing: float | None = None,
+) -> NDArray[np.float32]:
+    """Loss weight per voxel of background that falls with the distance d1 to the nearest object.
+
+    ``weight * exp(-d1**2 / (2 * sigma_px**2))`` (Falk et al. 2019, the second part of the weight of
+    background). Parameters, distances and halo are those of `border_term`.
+
+    Returns
+    -------
+    (z, y, x) float32 in 0..weight
+        0 where `target` is not 0, and where no object is within 6 sigma.
+    """
+    if weight == 0:
+        return np.zeros(ids.shape, np.float32)
+    near = two_nearest(ids, target == 0, bound=REACH_SIGMAS * sigma_px, z_spacing=z_spacing)[0]
+    term = np.zeros(near.size, np.float32)
+    _fall(near.ravel(), weight, 0.5 / sigma_px**2, term)
+    return term.reshape(ids.shape)
+
+
+@njit(cache=True)
+def _fall(near: Any, weight: float, rate: float, term: Any) -> None:
+    for i in range(near.size):  # one by one, as in _decay
+        if near[i] < np.inf:
+            term[i] = weight * math.exp(-rate * np.float64(near[i]))
 
 
 @njit(cache=True)

@@ -30,7 +30,7 @@ from unet_core.io.ngff import (
     write_group,
 )
 from unet_core.ops.boundary import IGNORED_CLASS, target_of_classes, target_of_instances
-from unet_core.ops.weight_map import border_halo, border_term
+from unet_core.ops.weight_map import border_halo, border_term, near_term
 from unet_core.provenance import digest_of
 from unet_core.run.crew import Crew, Done
 
@@ -98,6 +98,14 @@ def weigh_block(
             sigma_px=config.border_sigma_px,
             z_spacing=z_spacing,
         )
+        if config.near_weight:
+            term += near_term(
+                ids,
+                target,
+                weight=config.near_weight,
+                sigma_px=config.near_sigma_px,
+                z_spacing=z_spacing,
+            )
     target, term = target[core], term[core]
     digests = [
         write_block(open_level(out, "0", mode="r+"), block.write, term),
@@ -121,10 +129,12 @@ def _halo(config: WeightsConfig, kind: str, z_spacing: float | None) -> Zyx:
     """Voxels beyond a block on which its target and border term depend."""
     if kind == "semantic":
         return (0, 0, 0)
-    drawn = (0, config.border_px, config.border_px)
-    if config.border_weight == 0:
-        return drawn
-    z, y, x = map(max, drawn, border_halo(config.border_sigma_px, z_spacing=z_spacing))
+    terms = (
+        (config.border_weight, config.border_sigma_px),
+        (config.near_weight, config.near_sigma_px),
+    )
+    reaches = [border_halo(sigma, z_spacing=z_spacing) for weight, sigma in terms if weight]
+    z, y, x = map(max, (0, config.border_px, config.border_px), (0, 0, 0), *reaches)
     return z, y, x
 
 
