@@ -21,6 +21,11 @@ def graph_of(config: NetworkConfig) -> Graph:
     ConfigError
         If settings contradict each other.
     """
+    if config.supervision in ("mean", "nodes") and config.architecture != "unetpp":
+        raise ConfigError(
+            f"model.supervision {config.supervision} is for model.architecture unetpp, got "
+            f"{config.architecture}; set it to levels or none"
+        )
     match config.architecture:
         case "unet":
             return unet(config)

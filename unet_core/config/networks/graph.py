@@ -90,7 +90,13 @@ class Sketch:
         """Add a layer that reads `inputs`; its name, for those that read it."""
         if name in self._channels:
             raise ConfigError(f"two layers of a network are named {name}")
-        self._channels[name] = layer.channels([self._channels[i] for i in inputs])
+        channels = layer.channels([self._channels[i] for i in inputs])
+        if channels < 1:
+            raise ConfigError(
+                f"layer {name} of the network would have {channels} channels; the widths of model "
+                "are too small for its other settings"
+            )
+        self._channels[name] = channels
         self.nodes.append(Node(name, layer, inputs))
         return name
 

@@ -182,13 +182,25 @@ def expanded(sketch: Sketch, config: NetworkConfig, x: str, skips: Sequence[str]
     for j, level in enumerate(reversed(range(len(widths)))):
         skip = skips[level - bare] if level >= bare else None
         outputs = widths[level]
-        made = config.up_widths[level] if config.up_widths else outputs
+        made = made_by_up(config, level, len(widths), outputs)
         x = raised(sketch, config, x, name=f"ups.{j}", outputs=made, level=level)
         if skip is not None:
             x = joined(sketch, config, [skip], x, name=f"join.{j}")
         x = block(sketch, config, x, name=f"decoder.{j}", outputs=outputs, level=level, rising=True)
         maps.append(x)
     return maps[::-1]
+
+
+def made_by_up(config: NetworkConfig, level: int, levels: int, otherwise: int) -> int:
+    """Channels that up-sampling to a level makes."""
+    if config.up_widths is None:
+        return otherwise
+    if len(config.up_widths) != levels:
+        raise ConfigError(
+            f"model.up_widths needs {levels} numbers here, one per level from the finest, got "
+            f"{list(config.up_widths)}"
+        )
+    return config.up_widths[level]
 
 
 def joined(
@@ -198,7 +210,10 @@ def joined(
     if config.fit == "crop":
         skips = [sketch.add(f"{name}.skip{i}", Fitted(), skip, up) for i, skip in enumerate(skips)]
     else:
-        up = sketch.add(f"{name}.up", Fitted(), up, skips[0])
+        first, *others = skips
+        up = sketch.add(f"{name}.up", Fitted(), up, first)
+        fitted = (sketch.add(f"{name}.skip{i}", Fitted(), x, first) for i, x in enumerate(others))
+        skips = [first, *fitted]
     if config.join == "up_newest":
         skips = skips[::-1]
     order = (*skips, up) if config.join == "skip_up" else (up, *skips)
