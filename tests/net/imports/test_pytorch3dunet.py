@@ -34,6 +34,14 @@ def test_a_softmax_over_classes_is_taken_where_it_is_named() -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
+def test_a_level_of_an_absurd_number_is_told_at_once() -> None:
+    state = filled(UNet(1, 1, f_maps=8))
+    name = "basic_module.SingleConv1.conv.weight"
+    state[f"encoders.999999999.{name}"] = state.pop(f"encoders.3.{name}")
+    with pytest.raises(CheckpointError, match=r"missing: encoders"):
+        load_foreign(state)
+
+
 def test_another_order_of_its_layers_is_refused_with_what_differs() -> None:
     state = filled(UNet(1, 1, f_maps=8))
     state = {key: value for key, value in state.items() if "SingleConv2.groupnorm" not in key}

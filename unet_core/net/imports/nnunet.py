@@ -1,6 +1,5 @@
 """nnU-Net v2: its plain network in 2-D and 3-D, strides and kernels as the tensors have them."""
 
-import re
 from dataclasses import replace
 
 from unet_core.config.networks.settings import NetworkConfig
@@ -9,6 +8,7 @@ from unet_core.net.imports.source import (
     State,
     Translation,
     extent,
+    highest,
     matched,
     share,
     with_outputs,
@@ -16,9 +16,6 @@ from unet_core.net.imports.source import (
 
 _TWICE = {".all_modules.0.": ".conv.", ".all_modules.1.": ".norm."}
 """Under which names a block has its layers a second time."""
-
-_MANY = 16
-"""Levels and convolutions per block, at most: more is no network."""
 
 
 def _presets(state: State) -> tuple[str, ...]:
@@ -28,7 +25,7 @@ def _presets(state: State) -> tuple[str, ...]:
 
 def _translate(state: State, config: NetworkConfig) -> Translation:
     once = _once(state)
-    levels = _highest(once, r"decoder\.transpconvs\.(\d+)\.weight") + 1
+    levels = highest(once, r"decoder\.transpconvs\.(\d+)\.weight") + 1
     config = _sized(once, config, max(levels, 1))
     return Translation(config, matched(once, config, _names(config)), "logits")
 
@@ -45,12 +42,6 @@ def _once(state: State) -> State:
     return {name: state[key] for name, (_, key) in found.items()}
 
 
-def _highest(state: State, pattern: str) -> int:
-    """The largest number in the keys of this pattern; -1 where there is none."""
-    found = (re.fullmatch(pattern, key) for key in state)
-    return max((min(int(match[1]), _MANY) for match in found if match), default=-1)
-
-
 def _sized(state: State, config: NetworkConfig, levels: int) -> NetworkConfig:
     """Channels, classes, widths, convolutions, strides and kernels as the tensors have them."""
     stages = [f"encoder.stages.{n}.0.convs.0.conv.weight" for n in range(levels + 1)]
@@ -60,7 +51,7 @@ def _sized(state: State, config: NetworkConfig, levels: int) -> NetworkConfig:
     kernels = tuple(_axes(state, key, three) for key in stages)
     regular = set(strides) == {two} and set(kernels) == {three}
     counts = [
-        _highest(state, rf"{block}\.convs\.(\d+)\.conv\.weight") + 1
+        highest(state, rf"{block}\.convs\.(\d+)\.conv\.weight") + 1
         for block in (r"encoder\.stages\.0\.0", r"decoder\.stages\.0")
     ]
     config = with_outputs(config, extent(state, "decoder.seg_layers.0.weight", 0, config.outputs))

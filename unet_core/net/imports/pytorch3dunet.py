@@ -9,6 +9,7 @@ from unet_core.net.imports.source import (
     State,
     Translation,
     extent,
+    highest,
     matched,
     share,
     with_outputs,
@@ -16,8 +17,7 @@ from unet_core.net.imports.source import (
 
 
 def _translate(state: State, config: NetworkConfig) -> Translation:
-    last = max((int(key.split(".")[1]) for key in state if key.startswith("encoders.")), default=1)
-    levels = max(last, 1)
+    levels = max(highest(state, r"encoders\.(\d+)\..+"), 1)
     config = _sized(state, config, levels)
     returns: Returns = "sigmoid" if config.output == "sigmoid" else "softmax"
     return Translation(config, matched(state, config, _names(levels)), returns)
