@@ -9,7 +9,6 @@ import yaml
 
 from tests.workflow.conftest import Project, plans
 from unet_core.config.load import canonical, load
-from unet_core.config.networks.settings import NetworkConfig
 from unet_core.config.presets import MODEL_SECTIONS
 from unet_core.config.workflow import SECTIONS
 
@@ -109,23 +108,11 @@ EDITS: dict[str, Any] = {
     "train.seed": 1,
     "train.steps": 11,
     "train.batch": 2,
-    "train.loss": "focal",
-    "train.loss_weight": 0.5,
-    "train.focal_gamma": 1,
-    "train.ignored": "counted",
-    "train.dice": "global",
-    "train.dice_weight": 3,
     "train.optimiser": "adam",
     "train.learning_rate": 0.01,
     "train.momentum": 0.9,
-    "train.nesterov": True,
     "train.weight_decay": 0.1,
     "train.schedule": "cosine",
-    "train.schedule_every": 2,
-    "train.min_learning_rate": 1e-6,
-    "train.rate_factor": 0.5,
-    "train.patience": 2,
-    "train.plateau_by": "loss",
     "train.warmup_steps": 1,
     "train.class_weights": "uniform",
     "train.clip_norm": 1,
@@ -212,8 +199,20 @@ TOLD: dict[str, Any] = {
     "model.dilations": [1, 2, 3],
     "model.at_once": True,
     "model.shift": 0.5,
+    "train.loss": "focal",
+    "train.loss_weight": 0.5,
+    "train.focal_gamma": 1,
+    "train.ignored": "counted",
+    "train.dice": "global",
+    "train.dice_weight": 3,
+    "train.nesterov": True,
+    "train.schedule_every": 2,
+    "train.min_learning_rate": 1e-6,
+    "train.rate_factor": 0.5,
+    "train.patience": 2,
+    "train.plateau_by": "loss",
 }
-"""Settings of the network that are passed to training with those above, in one string."""
+"""Settings of network and recipe that are passed to training with those above, in one string."""
 
 ALONGSIDE: dict[str, dict[str, Any]] = {
     # A 3-D network takes 3-D patches, a third class needs a network that has one.
@@ -221,12 +220,6 @@ ALONGSIDE: dict[str, dict[str, Any]] = {
     "model.sections": {"augment": {"patch": [3, 188, 188]}},
     "model.convolutions": {"augment": {"patch": [1, 190, 190]}},
     "objects.foreground": {"model": {"classes": 3}},
-    "model.encoder": {
-        "model": {"depth": 5, "padding": "same"},
-        "augment": {"patch": [1, 192, 192]},
-    },
-    "model.down": {"model": {"padding": "same"}},
-    "model.fit": {"model": {"padding": "same"}},
 }
 """What must be set as well for an edit to be accepted."""
 
@@ -274,11 +267,12 @@ def test_every_setting_has_an_edit_here() -> None:
 
 
 @pytest.mark.parametrize("key", TOLD)
-def test_an_edit_of_the_network_changes_what_training_is_told(key: str) -> None:
-    _, name = key.split(".")
-    alongside = {"depth": 5 if name == "encoder" else 2, "padding": "same"}
+def test_an_edit_of_a_preset_changes_what_training_is_told(key: str) -> None:
+    section, name = key.split(".")
+    model = {"depth": 5 if name == "encoder" else 2, "padding": "same"}
+    alongside = model if section == "model" else {}
     before, after = (
-        load(NetworkConfig, settings, section="model")
+        load(MODEL_SECTIONS[section], settings, section=section)
         for settings in (alongside, {**alongside, name: TOLD[key]})
     )
     assert canonical(dataclasses.asdict(before)) != canonical(dataclasses.asdict(after))
