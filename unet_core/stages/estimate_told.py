@@ -21,7 +21,7 @@ def told(found: Estimate) -> str:
                     f"{store.voxels:.4g}",
                     f"{store.files:,}",
                     _bytes(store.raw_bytes),
-                    f"{store.ratio:g}",
+                    f"{store.ratio:.3g}",
                     _bytes(store.disk_bytes),
                 )
                 for store in found.stores
