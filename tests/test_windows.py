@@ -1,15 +1,13 @@
-"""Where windows lie and what they weigh, against the formulas of those who use them."""
+"""Where windows lie, against the formulas of those who use them."""
 
-from itertools import pairwise, product
+from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
 
 from unet_core.geometry import Box, Zyx, split
-from unet_core.windows import Weight, Windows, starts, weights_along
+from unet_core.windows import Windows, starts
 
 lengths = st.integers(1, 70)
 sizes = st.integers(1, 24)
@@ -77,35 +75,6 @@ def test_windows_of_a_box_are_those_that_share_voxels_with_it(
     assert read.start == tuple(min(each.start[i] for each in touching) - halo[i] for i in range(3))
     assert read.stop == tuple(max(each.stop[i] for each in touching) + halo[i] for i in range(3))
     assert all(n <= m for n, m in zip(read.shape, windows.most_read(box.shape), strict=True))
-
-
-@given(st.integers(1, 70), sizes, st.sampled_from(["count", "gaussian"]), st.data())
-@settings(deadline=None, max_examples=40)
-def test_totals_are_the_sums_of_the_weights_of_all_windows(
-    length: int, size: int, weight: Weight, data: st.DataObject
-) -> None:
-    stride = data.draw(st.integers(1, size))
-    windows = Windows((1, 1, length), (1, 1, size), (1, 1, stride), weight=weight)
-    total = np.zeros(max(length, size))
-    for _, _, a in product(*windows.starts):
-        total[a : a + size] += windows.weights()[2]
-    start = data.draw(st.integers(0, length - 1))
-    found = windows.totals(Box((0, 0, start), (1, 1, length)))
-    assert np.allclose(found[2], total[start:length], rtol=1e-6)
-    assert found[0].tolist() == [1.0]
-
-
-@pytest.mark.parametrize("size", [8, 15, 64, 128])
-def test_the_gaussian_is_that_of_a_point_blurred_by_an_eighth(size: int) -> None:
-    point = np.zeros((size, 8, size))
-    point[size // 2, 4, size // 2] = 1
-    blurred = gaussian_filter(point, [size / 8, 1, size / 8], mode="constant", cval=0)
-    blurred /= blurred.max()
-    one, small = weights_along(size, "gaussian"), weights_along(8, "gaussian")
-    made = one[:, None, None] * small[:, None] * one
-    assert made.max() == 1
-    assert made.min() > 0
-    assert np.allclose(made, blurred, rtol=1e-5, atol=0)
 
 
 def test_boxes_computed_apart_repeat_the_windows_they_share() -> None:

@@ -1,4 +1,4 @@
-"""Windows of one size laid over a whole volume: where they lie, what they weigh."""
+"""Windows of one size laid over a whole volume: integer arithmetic, without any array."""
 
 import itertools
 from bisect import bisect_left, bisect_right
@@ -8,15 +8,9 @@ from functools import cached_property, lru_cache
 from math import prod
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from unet_core.geometry import Box, Zyx
 
 Weight = Literal["count", "gaussian"]
-
-_SD = 1 / 8
-"""Standard deviation of a Gaussian weight, in windows."""
 
 
 @dataclass(frozen=True)
@@ -112,19 +106,6 @@ class Windows:
             times *= sum(map(len, of)) / len(self.starts[axis])
         return times
 
-    def weights(self) -> tuple[npt.NDArray[np.float32], ...]:
-        """Of the voxels of a window, per axis; the weight of a voxel is their product."""
-        return tuple(weights_along(n, self.weight) for n in self.size)
-
-    def totals(self, box: Box) -> tuple[npt.NDArray[np.float32], ...]:
-        """Sums of the weights of all windows, per axis of `box`; of a voxel it is their product."""
-        return tuple(
-            _totals(at, n, size, self.weight)[a:b]
-            for at, n, size, a, b in zip(
-                self.starts, self.shape, self.size, box.start, box.stop, strict=True
-            )
-        )
-
     def _touching(self, box: Box) -> list[tuple[int, ...]]:
         return [self._along(i, box.start[i], box.stop[i]) for i in range(3)]
 
@@ -146,28 +127,6 @@ def starts(length: int, window: int, stride: int, *, even: bool) -> tuple[int, .
     if even:
         return tuple(round(room / max(last, 1) * i) for i in range(last + 1))
     return tuple(min(i * stride, room) for i in range(last + 1))
-
-
-def weights_along(size: int, weight: Weight) -> npt.NDArray[np.float32]:
-    """Weights of the voxels of a window along one axis; the largest is 1, all are positive.
-
-    gaussian: ``exp(-(i - size // 2)^2 / (2 sd^2))``, sd = size / 8, so never below exp(-8).
-    """
-    if weight == "count":
-        return np.ones(size, np.float32)
-    offset = np.arange(size) - size // 2
-    return np.exp(-0.5 * (offset / (size * _SD)) ** 2).astype(np.float32)
-
-
-@lru_cache(maxsize=64)
-def _totals(
-    starts: Sequence[int], length: int, size: int, weight: Weight
-) -> npt.NDArray[np.float32]:
-    one = weights_along(size, weight).astype(np.float64)
-    total = np.zeros(max(length, starts[-1] + size))
-    for start in starts:
-        total[start : start + size] += one
-    return total.astype(np.float32)
 
 
 def _zyx(values: Sequence[int]) -> Zyx:

@@ -13,7 +13,13 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from unet_core.geometry import Box, Zyx, split
-from unet_core.net.windows import Windowed, mean_over_windows
+from unet_core.net.windows import (
+    Windowed,
+    mean_over_windows,
+    totals_of,
+    weights_along,
+    weights_of,
+)
 from unet_core.windows import Weight, Windows
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -141,3 +147,32 @@ def test_a_constant_stays_the_same() -> None:
     found = mean_over_windows(Windowed(core, windows), seen, lambda x: x.clone(), batch=1)
     assert found.shape == (1, 3, 37, 26)
     assert (found - 0.625).abs().max() < 1e-6
+
+
+@given(st.integers(1, 70), st.integers(1, 24), st.sampled_from(["count", "gaussian"]), st.data())
+@settings(deadline=None, max_examples=40)
+def test_totals_are_the_sums_of_the_weights_of_all_windows(
+    length: int, size: int, weight: Weight, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, size))
+    windows = Windows((1, 1, length), (1, 1, size), (1, 1, stride), weight=weight)
+    total = np.zeros(max(length, size))
+    for _, _, a in itertools.product(*windows.starts):
+        total[a : a + size] += weights_of(windows)[2]
+    start = data.draw(st.integers(0, length - 1))
+    found = totals_of(windows, Box((0, 0, start), (1, 1, length)))
+    assert np.allclose(found[2], total[start:length], rtol=1e-6)
+    assert found[0].tolist() == [1.0]
+
+
+@pytest.mark.parametrize("size", [8, 15, 64, 128])
+def test_the_gaussian_is_that_of_a_point_blurred_by_an_eighth(size: int) -> None:
+    point = np.zeros((size, 8, size))
+    point[size // 2, 4, size // 2] = 1
+    blurred = gaussian_filter(point, [size / 8, 1, size / 8], mode="constant", cval=0)
+    blurred /= blurred.max()
+    one, small = weights_along(size, "gaussian"), weights_along(8, "gaussian")
+    made = one[:, None, None] * small[:, None] * one
+    assert made.max() == 1
+    assert made.min() > 0
+    assert np.allclose(made, blurred, rtol=1e-5, atol=0)

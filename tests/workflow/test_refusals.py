@@ -57,6 +57,12 @@ def test_what_is_right_is_accepted(here: Project) -> None:
         ({"infer": {"region": [[0, 4], [8, 16]]}}, ["infer.region"]),
         ({"infer": {"classes": []}}, ["infer.classes", "at least one"]),
         ({"infer": {"classes": [1, 1]}}, ["infer.classes", "each once", "[1, 1]"]),
+        (
+            {"infer": {"window": 63}},
+            ["infer.window 63 x 63", "nearest that is: 64 x 64", "model one"],
+        ),
+        ({"infer": {"window": 0}}, ["infer.window", ">= 1", "got 0"]),
+        ({"infer": {"window": 64, "window_stride": [65, 64]}}, ["infer.window_stride 65 x 64"]),
         ({"infer": {"classes": [1, 2]}}, ["infer.classes", "class 2", "model one", "classes 2"]),
         ({"infer": {"classes": [0]}}, ["objects.foreground 1", "infer.classes [0]", "add it"]),
         ({"infer": {"downsample": [1, 0, 2]}}, ["infer.downsample", "[1, 0, 2]"]),

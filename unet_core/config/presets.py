@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from unet_core.config.base import Zyx
 from unet_core.config.data import AugmentConfig
 from unet_core.config.inference import InferConfig
 from unet_core.config.load import load
@@ -16,7 +17,8 @@ from unet_core.config.networks.geometry import geometry_of, nearest_patch
 from unet_core.config.networks.settings import ENCODERS, NetworkConfig
 from unet_core.config.result import ObjectsConfig
 from unet_core.config.training import TrainConfig
-from unet_core.errors import ConfigError
+from unet_core.config.windowed import in_windows, windows_for
+from unet_core.errors import ConfigError, PlanError
 
 PRESETS = Path(__file__).parents[2] / "config" / "models"
 """Folder of the presets of this repository."""
@@ -191,27 +193,44 @@ def check_model(
             f"{net.padding}); the nearest that is: {list(fits)}"
         )
     _check_tile(name, net, infer)
+    _check_windows(name, net, infer, patch)
     _check_classes(name, net, infer, objects)
 
 
 def _check_tile(name: str, net: NetworkConfig, infer: InferConfig) -> None:
-    tile, stride = infer.tile_px, lcm(*geometry_of(net).stride)
+    tile, windowed = infer.tile_px, in_windows(infer, net)
+    stride = 1 if windowed else lcm(*geometry_of(net).stride)
     step = lcm(stride, *infer.downsample[3 - net.dimensions :])
     if tile != "auto" and tile % step:
         nearest = max(step, round(tile / step) * step)
-        of = "" if step == stride else f" and of infer.downsample {list(infer.downsample)}"
+        of = [f"2^depth = {stride} of model {name}"] * (not windowed)
+        of += [f"infer.downsample {list(infer.downsample)}"] * (step != stride)
         raise ConfigError(
-            f"infer.tile_px {tile} is not a multiple of 2^depth = {stride} of model {name}{of}; "
-            f"the nearest that is: {nearest}"
+            f"infer.tile_px {tile} is not a multiple of {' and of '.join(of)}; the nearest that "
+            f"is: {nearest}"
         )
 
 
-def _check_classes(name: str, net: NetworkConfig, infer: InferConfig, objects: ObjectsConfig) -> None:
+def _check_windows(name: str, net: NetworkConfig, infer: InferConfig, patch: Zyx) -> None:
+    try:
+        windows_for(infer, net, shape=(2**20,) * 3, patch=patch)
+    except PlanError as error:
+        raise ConfigError(f"{error} (model {name})") from None
+
+
+def _check_classes(
+    name: str, net: NetworkConfig, infer: InferConfig, objects: ObjectsConfig
+) -> None:
     foreground, stored = objects.foreground, infer.stored(net.classes)
     if stored[-1] >= net.classes:
         raise ConfigError(
             f"infer.classes {list(stored)}: class {stored[-1]} is none of model {name}, which has "
             f"model.classes {net.classes} (0 to {net.classes - 1})"
+        )
+    if stored[0] == 0 and net.output == "sigmoid":
+        raise ConfigError(
+            f"infer.classes {list(stored)}: model {name} has model.output sigmoid, which predicts "
+            "every class but 0; leave 0 out"
         )
     if foreground >= net.classes:
         raise ConfigError(

@@ -18,6 +18,10 @@ from unet_core.windows import Windows
 _UNTOLD_PX = {2: 512, 3: 128}
 """Windows of networks whose patches of training are not known, by dimensions."""
 
+_WINDOWS_PER_SIDE = 8
+"""Most of what is computed at a time: there about a quarter of a section's windows is computed
+again, and with more it is little less."""
+
 
 def in_windows(config: InferConfig, model: NetworkConfig) -> bool:
     """Whether a network runs in windows: it is asked to, or its results depend on all it sees."""
@@ -55,6 +59,25 @@ def windows_for(
         halo=own_lost(model),
         weight=config.window_weight,
     )
+
+
+def part_sizes(windows: Sequence[Windows], *, step: int, shard: Zyx, shape: Zyx) -> list[int]:
+    """Sizes of what is computed at a time (px) that are worth having, rising.
+
+    Whole parts and multiples of a shard: the larger, the fewer windows are computed again.
+
+    Parameters
+    ----------
+    step
+        They are multiples of it.
+    shard, shape
+        Of the raw volume (z, y, x).
+    """
+    sides = [max(each.size) for each in windows]
+    side, most = min(max(shard), max(shape)), _WINDOWS_PER_SIDE * max(sides)
+    wanted = [*(-(-side // k) for k in range(1, 9)), *(side * 2**n for n in range(1, 12))]
+    sizes = {-(-px // step) * step for px in wanted if px < 2 * max(shape)}
+    return sorted(px for px in sizes if min(sides) <= px <= most) or [min(sizes)]
 
 
 def _sizes(

@@ -1,6 +1,7 @@
 """What training and inference hold and compute: memory of maps, operations of passes."""
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from math import lcm, log, prod
 from typing import Any
 
@@ -8,11 +9,19 @@ from unet_core.config.extent import Extent, counted
 from unet_core.config.inference import InferConfig
 from unet_core.config.networks.cost import multiply_adds, parameters, tile_work
 from unet_core.config.networks.geometry import geometry_of
-from unet_core.config.networks.memory import KEPT, maps_mb, pass_mb, weights_mb
+from unet_core.config.networks.memory import (
+    KEPT,
+    maps_mb,
+    pass_mb,
+    weights_mb,
+    windowed_mb,
+)
 from unet_core.config.networks.settings import NetworkConfig
 from unet_core.config.presets import Model
+from unet_core.config.windowed import part_sizes, windows_for
 from unet_core.config.work import Work, itemsize_of
 from unet_core.geometry import Zyx
+from unet_core.windows import Windows
 
 NET_MB = 750
 """Of a process with the network's library, on a CPU."""
@@ -33,9 +42,6 @@ _COPIES = 6
 _GUESSED_PX = {(2, False): 384, (2, True): 2048, (3, False): 128, (3, True): 256}
 """Tiles of `infer.tile_px: auto`, by dimensions and whether there is a GPU: a size that is fast;
 the trial then tries those that fit the memory."""
-
-FIXED_PX = {2: 512, 3: 128}
-"""Tiles of networks whose results depend on them, by dimensions."""
 
 MOST_AHEAD = 2
 """Blocks that are read and written beside the one computed."""
@@ -70,17 +76,26 @@ def train(sections: Mapping[str, Any], model: Model, *, gpus: int) -> Work:
 
 
 def tile_of(
-    config: InferConfig, models: Sequence[NetworkConfig], extent: Extent, *, gpu: bool
+    config: InferConfig,
+    models: Sequence[NetworkConfig],
+    extent: Extent,
+    *,
+    gpu: bool,
+    windows: Sequence[Windows | None] = (),
 ) -> int:
-    """Voxels per side of a pass: as set, or about what the trial will find."""
-    dimensions = max(model.dimensions for model in models)
-    along = config.downsample[3 - dimensions :]
-    strides = (geometry_of(model).stride[3 - dimensions :] for model in models)
-    step = lcm(*(n for stride in strides for n in stride), *along)
+    """Voxels per side of a part: as set, or about what will be chosen.
+
+    `windows`: how each network is laid, None: in exact tiles; empty: all of them.
+    """
     if config.tile_px != "auto":
         return int(config.tile_px)
-    if not all(geometry_of(model).is_exact for model in models):
-        return -(-FIXED_PX[dimensions] // step) * step
+    dimensions = max(model.dimensions for model in models)
+    along = config.downsample[3 - dimensions :]
+    tiled = [model for model, each in zip_longest(models, windows) if each is None]
+    strides = (geometry_of(model).stride[3 - dimensions :] for model in tiled)
+    step = lcm(*(n for stride in strides for n in stride), *along)
+    if laid := [each for each in windows if each]:
+        return part_sizes(laid, step=step, shard=extent.fitted[1], shape=extent.shape)[-1]
     wanted, most = _GUESSED_PX[dimensions, gpu], max(extent.shape[1:])
     side = min(max(extent.block[1:]), most)
     parts = [-(-side // k) for k in range(1, 9)] + [side * 2**n for n in range(1, 6)]
@@ -98,37 +113,54 @@ def infer(
 ) -> Work:
     """One unit of shards read, one computed and one written, and the passes at a time."""
     config: InferConfig = sections["infer"]
-    tile = tile_of(config, models, extent, gpu=bool(gpus))
+    patch = sections["augment"].patch
+    windows = [windows_for(config, each, shape=extent.shape, patch=patch) for each in models]
+    tile = tile_of(config, models, extent, gpu=bool(gpus), windows=windows)
     deep = any(model.dimensions == 3 for model in models)
     shard = extent.fitted[1]
     sides = (tile if deep else 1, tile, tile)
-    unit = [
+    z, y, x = (
         min(-(-side // s) * s, n) for side, s, n in zip(sides, shard, extent.shape, strict=True)
-    ]
+    )
+    unit = (z, y, x)
     tiles = [min(side, n) for side, n in zip(sides, unit, strict=True)]
     within = _within(config, extent.shape)
     units = counted(within, unit)
     passes = max(1, threads // units)
     width = 2 if config.precision == "bfloat16" else 4
-    seen = [_seen(model, tiles) for model in models]
-    most = max(
-        pass_mb(model, size, bytes_per_value=width, averaged=config.averaging != "none")
-        for model, size in zip(models, seen, strict=True)
-    )
+    laid = list(zip(models, windows, strict=True))
+    most = max(_pass_mb(config, model, each, tiles, width) for model, each in laid)
     weights = sum(map(weights_mb, models))
-    arrays = _arrays_mb(config, models, extent, unit)
+    arrays = _arrays_mb(config, laid, extent, unit)
     at_once = min(passes, counted(unit, sides))
     on_cpu = NET_MB + arrays + at_once * most * KEPT + weights
-    turns = 8 if config.averaging == "symmetries" else 1
+    per_voxel = sum(
+        config.views(model.dimensions) * _per_voxel(model, each, tiles, unit)
+        for model, each in laid
+    )
     return Work(
         units=units,
         need_mb=GPU_PROCESS_MB + arrays if gpus else on_cpu,
         spare_mb=0 if gpus else 300,
         driver_mb=NET_MB - 350,
         seconds=0.01 * prod(within) / 1e6,
-        flops=turns * prod(within) * sum(map(_per_voxel, models, seen, [tiles] * len(models))),
+        flops=prod(within) * per_voxel,
         gpu_mb=_BATCHED_MB + most + weights if gpus else 0,
     )
+
+
+def _pass_mb(
+    config: InferConfig,
+    model: NetworkConfig,
+    windows: Windows | None,
+    tiles: Sequence[int],
+    width: int,
+) -> float:
+    """Memory (MB) of a pass; in windows also of what their results are summed in."""
+    if windows:
+        return windowed_mb(model, windows, tiles, config, bytes_per_value=width)
+    averaged = config.averaging != "none"
+    return pass_mb(model, _seen(model, tiles), bytes_per_value=width, averaged=averaged)
 
 
 def _seen(model: NetworkConfig, tiles: Sequence[int]) -> list[int]:
@@ -138,9 +170,15 @@ def _seen(model: NetworkConfig, tiles: Sequence[int]) -> list[int]:
     return [-(-n // stride) * stride + 2 * halo for n, stride, halo in axes][3 - model.dimensions :]
 
 
-def _per_voxel(model: NetworkConfig, seen: Sequence[int], tiles: Sequence[int]) -> float:
-    """Operations per voxel that is stored, halo included."""
-    return 2 * tile_work(model, seen) / prod(tiles[3 - model.dimensions :])
+def _per_voxel(
+    model: NetworkConfig, windows: Windows | None, tiles: Sequence[int], unit: Zyx
+) -> float:
+    """Operations per voxel that is stored, halo and what is computed again included."""
+    if windows is None:
+        return 2 * tile_work(model, _seen(model, tiles)) / prod(tiles[3 - model.dimensions :])
+    passes = windows.count * windows.repeated(unit)
+    each = 2 * multiply_adds(model, windows.seen_size[3 - model.dimensions :])
+    return passes * each / prod(windows.shape)
 
 
 def _within(config: InferConfig, shape: Zyx) -> list[int]:
@@ -152,14 +190,22 @@ def _within(config: InferConfig, shape: Zyx) -> list[int]:
 
 
 def _arrays_mb(
-    config: InferConfig, models: Sequence[NetworkConfig], extent: Extent, unit: Sequence[int]
+    config: InferConfig,
+    laid: Sequence[tuple[NetworkConfig, Windows | None]],
+    extent: Extent,
+    unit: Zyx,
 ) -> float:
     """Voxels of all units in flight, at the worst moment: raw as seen and decoded, and results."""
-    halos = zip(*(geometry_of(model).halo for model in models), strict=True)
-    read = [n + 2 * max(along) for n, along in zip(unit, halos, strict=True)]
+    reads = [
+        windows.most_read(unit)
+        if windows
+        else [n + 2 * halo for n, halo in zip(unit, geometry_of(model).halo, strict=True)]
+        for model, windows in laid
+    ]
+    read = [max(along) for along in zip(*reads, strict=True)]
     seen = prod(read) * extent.voxel_bytes
     decoded = whole_chunks(read, chunk=extent.fitted[0], shape=extent.shape) * extent.voxel_bytes
-    classes = len(config.stored(models[0].classes))
+    classes = len(config.stored(laid[0][0].classes))
     stored = itemsize_of(config.dtype) * classes * prod(unit) / prod(config.downsample)
     return in_flight_mb(seen, decoded, stored, ahead=MOST_AHEAD)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor
 
 from unet_core.geometry import Box, Zyx
-from unet_core.windows import Windows
+from unet_core.windows import Weight, Windows
+
+Along = npt.NDArray[np.float32]
+"""One number per voxel of an axis."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def mean_over_windows(
     (k, z, y, x) float32, of the core
     """
     windows, core = tile.windows, tile.core
-    weight = _product(windows.weights(), seen.device)
+    weight = _product(weights_of(windows), seen.device)
     total: Tensor | None = None
     for boxes in _batches(windows.touching(core), batch):
         inputs = [seen[(..., *_within(windows.seen(box), tile.read).slices)] for box in boxes]
@@ -74,7 +78,46 @@ def mean_over_windows(
             total[(..., *_within(shared, core).slices)] += result[(..., *own)] * weight[own]
     if total is None:
         raise ValueError("no window")
-    return total.div_(_product(windows.totals(core), seen.device))
+    return total.div_(_product(totals_of(windows, core), seen.device))
+
+
+def weights_of(windows: Windows) -> tuple[Along, ...]:
+    """Of the voxels of a window, per axis; the weight of a voxel is their product."""
+    return tuple(weights_along(n, windows.weight) for n in windows.size)
+
+
+def totals_of(windows: Windows, box: Box) -> tuple[Along, ...]:
+    """Sums of the weights of all windows, per axis of `box`; of a voxel it is their product."""
+    return tuple(
+        _totals(at, n, size, windows.weight)[a:b]
+        for at, n, size, a, b in zip(
+            windows.starts, windows.shape, windows.size, box.start, box.stop, strict=True
+        )
+    )
+
+
+def weights_along(size: int, weight: Weight) -> Along:
+    """Weights of the voxels of a window along one axis; the largest is 1, all are positive.
+
+    gaussian: ``exp(-(i - size // 2)^2 / (2 sd^2))``, sd = size / 8, so never below exp(-8).
+    """
+    if weight == "count":
+        return np.ones(size, np.float32)
+    offset = np.arange(size) - size // 2
+    return np.exp(-0.5 * (offset / (size * _SD)) ** 2).astype(np.float32)
+
+
+_SD = 1 / 8
+"""Standard deviation of a Gaussian weight, in windows."""
+
+
+@lru_cache(maxsize=64)
+def _totals(starts: Sequence[int], length: int, size: int, weight: Weight) -> Along:
+    one = weights_along(size, weight).astype(np.float64)
+    total = np.zeros(max(length, starts[-1] + size))
+    for start in starts:
+        total[start : start + size] += one
+    return total.astype(np.float32)
 
 
 def _batches(boxes: Sequence[Box], batch: int) -> Iterator[Sequence[Box]]:
@@ -85,7 +128,7 @@ def _within(box: Box, outer: Box) -> Box:
     return box.relative_to(outer.start)
 
 
-def _product(along: Sequence[npt.NDArray[np.float32]], device: torch.device) -> Tensor:
+def _product(along: Sequence[Along], device: torch.device) -> Tensor:
     """(z, y, x) from what it is along each axis."""
     z, y, x = along
     return torch.from_numpy(z[:, None, None] * y[:, None] * x).to(device)

@@ -9,6 +9,7 @@ from math import prod
 import numpy.typing as npt
 
 from unet_core.config import Resources
+from unet_core.config.windowed import part_sizes
 from unet_core.geometry import Block, Box, fine
 from unet_core.io.ledger import Build
 from unet_core.net import tile_choice
@@ -27,9 +28,6 @@ from unet_core.run.inference_plan import (
 )
 
 log = logging.getLogger(__name__)
-
-_WINDOWS_PER_SIDE = 8
-"""Most of a part: with more, less than a quarter of the windows of a section is repeated."""
 
 _STEP = "tile"
 """Lines of the ledger that keep the choice, so that a resumed run takes the same."""
@@ -94,16 +92,6 @@ def _over_windows(job: Job, raw: Raw, todo: Sequence[Block], resources: Resource
     return job.with_tile(found)
 
 
-def _windowed(job: Job) -> list[int]:
-    """Sizes of parts worth having, rising: whole parts and multiples of a shard."""
-    windows = [max(each.size) for each in job.windows if each]
-    shard = fine(Box((0, 0, 0), job.shard), job.config.downsample).shape
-    side, most = min(max(shard), max(job.raw_shape)), _WINDOWS_PER_SIDE * max(windows)
-    sides = [*(-(-side // k) for k in range(1, 9)), *(side * 2**n for n in range(1, 12))]
-    sizes = {-(-px // job.step) * job.step for px in sides if px < 2 * max(job.raw_shape)}
-    return sorted(px for px in sizes if min(windows) <= px <= most) or [min(sizes)]
-
-
 def try_tiles(trial: _Trial, *, jobs: Sequence[Job], raw: npt.DTypeLike) -> Done:
     """Time a tile of each size in a worker; the note says which is the fastest.
 
@@ -142,8 +130,8 @@ def _fitting(job: Job, raw: Raw, todo: Sequence[Block], resources: Resources) ->
     """Sizes that fit the memory, of which those with which the most of the cores have work."""
     shard = fine(Box((0, 0, 0), job.shard), job.config.downsample).shape
     sizes = (
-        _windowed(job)
-        if any(job.windows)
+        part_sizes(windows, step=job.step, shard=shard, shape=job.raw_shape)
+        if (windows := [each for each in job.windows if each])
         else candidates(
             job.models, step=job.step, shard=shard, shape=job.raw_shape, gpu=bool(job.gpus)
         )
