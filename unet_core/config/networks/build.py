@@ -26,6 +26,11 @@ def graph_of(config: NetworkConfig) -> Graph:
             f"model.supervision {config.supervision} is for model.architecture unetpp, got "
             f"{config.architecture}; set it to levels or none"
         )
+    if config.architecture in ("fcn8s", "vnet") and config.encoder != "plain":
+        raise ConfigError(
+            f"model.encoder {config.encoder} is not for model.architecture {config.architecture}; "
+            "leave it out"
+        )
     match config.architecture:
         case "unet":
             return unet(config)

@@ -169,7 +169,7 @@ class Sketch:
             groups = width // CHANNELS_PER_GROUP
         elif width < groups:
             groups = 1
-        if width % groups:
+        if not groups or width % groups:
             raise ConfigError(
                 f"model.groups {groups} does not divide the {width} channels of layer {name}; "
                 "choose other widths, or a number that does"

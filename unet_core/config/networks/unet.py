@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from unet_core.config.networks.encoders import taps_of
-from unet_core.config.networks.everywhere import Aligned
+from unet_core.config.networks.everywhere import Aligned, Resized
 from unet_core.config.networks.graph import INPUT, Graph, Sketch
 from unet_core.config.networks.heads import head
 from unet_core.config.networks.layers import (
@@ -42,6 +42,11 @@ def contracted(sketch: Sketch, config: NetworkConfig, x: str) -> tuple[str, list
     skips: list[str] = []
     after = config.skip == "after_pooling"
     widths = config.level_widths
+    if after and (len(widths) < 2 or config.strides or config.kernels):
+        raise ConfigError(
+            "model.skip after_pooling needs two levels or more in model.widths, and neither "
+            "model.strides nor model.kernels"
+        )
     for level, width in enumerate(widths if after else widths[:-1]):
         x = block(sketch, config, x, name=f"encoder.{level}", outputs=width, level=level)
         x = _dropped(sketch, config, x, level)
@@ -211,7 +216,8 @@ def joined(
         skips = [sketch.add(f"{name}.skip{i}", Fitted(), skip, up) for i, skip in enumerate(skips)]
     else:
         first, *others = skips
-        up = sketch.add(f"{name}.up", Fitted(), up, first)
+        fitting = Resized(mode="nearest") if config.fit == "resize" else Fitted()
+        up = sketch.add(f"{name}.up", fitting, up, first)
         fitted = (sketch.add(f"{name}.skip{i}", Fitted(), x, first) for i, x in enumerate(others))
         skips = [first, *fitted]
     if config.join == "up_newest":
