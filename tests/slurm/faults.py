@@ -23,6 +23,9 @@ INFER: dict[str, Any] = {"tile_px": 128, "precision": "float32"}
 BLOCKS = 24
 EDGE = 256
 
+RULES = ["infer", "infer_prepare", "infer_slab"]
+"""What may run."""
+
 CHEAP: dict[str, str | int] = {"slurm_partition": "cpu", "mem_mb": 2500, "runtime": 10, "gpu": 0}
 
 
@@ -52,13 +55,17 @@ class Scene:
         folder = self.project.folder
         return ["--", *(str(store.relative_to(folder) / "zarr.json") for store in stores)]
 
-    def profile(self, infer: Mapping[str, str | int], **keys: Any) -> None:
-        """Set resources of the rule and keys of the profile, `_` for `-`."""
+    def profile(self, infer: Mapping[str, str | int | None], **keys: Any) -> None:
+        """Set resources of the rule and keys of the profile, `_` for `-`.
+
+        None: the resource that the rule asks for itself.
+        """
         path = self.project.folder / "profiles/slurm/config.yaml"
         profile = yaml.safe_load(path.read_text())
+        profile |= {"set-threads": {"infer": 1}, "allowed-rules": RULES}
         profile |= {name.replace("_", "-"): value for name, value in keys.items()}
-        profile |= {"set-threads": {"infer": 1}, "allowed-rules": ["infer"]}
-        profile["set-resources"] = {"infer": {**CHEAP, **infer}}
+        given = {**CHEAP, **infer}
+        profile["set-resources"] = {"infer": {k: v for k, v in given.items() if v is not None}}
         path.write_text(yaml.safe_dump(profile))
 
     def blocks(self, volume: str) -> list[str]:
@@ -83,6 +90,12 @@ class Scene:
 
         self.slurm.until(all_are, f"{count} blocks of {', '.join(volumes)}")
         return held
+
+    def spread(self, how: str, **infer: Any) -> None:
+        """Set infer.spread, and other settings of infer."""
+        overlay = json.loads((self.project.folder / "overlay.yaml").read_text())
+        overlay["infer"] = {**INFER, "spread": how, **infer}
+        self.project.write("overlay.yaml", json.dumps(overlay))
 
     def job(self, volume: str) -> int:
         """Number of the job of a volume that waits or runs."""
@@ -147,7 +160,8 @@ def new_scene(
     slurm: Sandbox,
     *volumes: str,
     environment: Mapping[str, str] = {},
-    **infer: str | int,
+    model: NetworkConfig = MODEL,
+    **infer: str | int | None,
 ) -> Scene:
     """A scene of these volumes; `environment` of the jobs, `infer`: resources of the rule."""
     sheet = {"learn": ("train", "0:4"), **dict.fromkeys(volumes, ("predict", "0:4"))}
@@ -162,7 +176,7 @@ def new_scene(
         store.symlink_to(raw)
     network = project.results / "models/least"
     network.mkdir(parents=True)
-    checkpoint_file(network / "best.pt", MODEL)
+    checkpoint_file(network / "best.pt", model)
     (network / "model.json").write_text("{}")
     infer_probabilities(
         InferConfig(**INFER),

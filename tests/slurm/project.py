@@ -65,11 +65,12 @@ class Project:
         *arguments: str,
         profile: Sequence[str] = ("--profile", "slurm"),
         environment: Mapping[str, str] = {},
+        patience_s: int = PATIENCE_S,
     ) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake; after `PATIENCE_S` its jobs are cancelled and the folder is unlocked."""
+        """Run Snakemake; after `patience_s` its jobs are cancelled and the folder is unlocked."""
         command = self.command(*arguments, profile=profile)
         run = subprocess.run(
-            ["timeout", "-k", "10", str(PATIENCE_S), *command],
+            ["timeout", "-k", "10", str(patience_s), *command],
             cwd=self.folder,
             env={**self.slurm.environment, **environment},
             stdin=subprocess.DEVNULL,

@@ -102,7 +102,8 @@ class Sandbox:
 
     def accounted(self, folder: Path) -> list[dict[str, str]]:
         """What sacct says of all ended jobs that were submitted from a folder, by its fields."""
-        fields = "JobIDRaw,State,Partition,Account,ReqCPUS,ReqMem,ReqTRES,TimelimitRaw,Comment"
+        fields = "JobIDRaw,State,Partition,Account,ReqCPUS,ReqMem,ReqTRES,TimelimitRaw,Start,End"
+        fields += ",Comment"
 
         def rows() -> list[dict[str, str]]:
             told = self.run("sacct", "-X", "-n", "-P", "-o", f"{fields},WorkDir").splitlines()

@@ -58,13 +58,16 @@ def test_a_late_file_and_a_full_queue_cost_no_block(slurm: Sandbox, tmp_path: Pa
     hidden, marker = scene.project.folder / "late", scene.store("late") / "zarr.json"
     user = slurm.run("id", "-un").strip()
     limit = ["sacctmgr", "-i", "modify", "user", user, "set"]
-    slurm.run(*limit, "MaxSubmitJobs=2")
+    slurm.run(*limit, "MaxSubmitJobs=1")
     try:
         scene.profile({}, latency_wait=1, retries=0)
-        run = scene.project.snakemake(*scene.targets())
+        run = scene.project.snakemake(*scene.targets("first", "second"))
         assert run.returncode == 1, run.stdout
         assert "SLURM sbatch failed" in run.stdout
         assert "Job violates accounting/QOS policy" in run.stdout
+        slurm.run(*limit, "MaxSubmitJobs=2")
+        run = scene.project.snakemake(*scene.targets("late"))
+        assert run.returncode == 1, run.stdout
         (log,) = scene.job_logs("late")
         assert "Missing files after 1 seconds" in log
         assert "--latency-wait" in log

@@ -3,14 +3,13 @@
 import json
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
 from tests.run.faulty import SCRIPT, check_same, kept, make
+from tests.slurm.processes import workers_of
 from tests.slurm.project import Project
 from tests.slurm.sandbox import Sandbox
 from unet_core.config import Resources
@@ -62,17 +61,6 @@ def steps(slurm: Sandbox, job: int) -> dict[str, str]:
     lines = slurm.run("squeue", "--steps", "--noheader", "-j", str(job), "-o", "%i %N").splitlines()
     found = dict(line.split() for line in lines)
     return {name: node for name, node in found.items() if name.split(".")[1].isdigit()}
-
-
-def workers_of(job: int) -> set[int]:
-    """Worker processes of a job that run on this machine."""
-    found = set()
-    for process in psutil.process_iter(["cmdline"]):
-        if "unet_core.run.worker" in (process.info["cmdline"] or []):
-            with suppress(psutil.NoSuchProcess):
-                if process.environ().get("SLURM_JOB_ID") == str(job):
-                    found.add(process.pid)
-    return found
 
 
 def test_a_killed_step_costs_its_block_another_try_and_is_replaced(
