@@ -171,8 +171,8 @@ class Sketch:
             groups = 1
         if not groups or width % groups:
             raise ConfigError(
-                f"model.groups {groups} does not divide the {width} channels of layer {name}; "
-                "choose other widths, or a number that does"
+                f"the {width} channels of layer {name} cannot be normalised in {groups} groups; "
+                "choose other widths, or another number for model.groups"
             )
         layer = Normalisation(
             kind,  # type: ignore[arg-type]
