@@ -200,7 +200,7 @@ def _(layer: everywhere.Bins) -> nn.Module:
 
 @made.register
 def _(layer: everywhere.Resized) -> nn.Module:
-    return Resize(layer.align_corners)
+    return Resize(layer.mode, layer.align_corners)
 
 
 @made.register

@@ -87,15 +87,15 @@ class Interpolate(nn.Module):
 
 
 class Resize(nn.Module):
-    """The first map, interpolated linearly to the size of the second."""
+    """The first map, interpolated to the size of the second."""
 
-    def __init__(self, align_corners: bool) -> None:
+    def __init__(self, mode: str, align_corners: bool) -> None:
         super().__init__()
-        self.corners = align_corners
+        self.mode, self.corners = mode, align_corners if mode == "linear" else None
 
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
         """Features at the voxels of `like`."""
-        mode = LINEAR[x.ndim - 2]
+        mode = LINEAR[x.ndim - 2] if self.mode == "linear" else self.mode
         return functional.interpolate(x, like.shape[2:], mode=mode, align_corners=self.corners)
 
 

@@ -11,7 +11,12 @@ from unet_core.net.imports import load_foreign
 
 @pytest.mark.parametrize(
     ("dimensions", "channels", "classes", "levels", "size"),
-    [(3, 1, 1, 4, (8, 16, 24)), (3, 2, 3, 3, (8, 8, 12)), (2, 1, 2, 4, (24, 40))],
+    [
+        (3, 1, 1, 4, (8, 16, 24)),
+        (3, 2, 3, 3, (8, 8, 12)),
+        (2, 1, 2, 4, (24, 40)),
+        (3, 1, 1, 3, (9, 14, 11)),
+    ],
 )
 def test_outputs_are_the_originals(
     dimensions: int, channels: int, classes: int, levels: int, size: tuple[int, ...]

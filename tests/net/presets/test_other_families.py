@@ -136,7 +136,11 @@ def test_every_convolution_of_the_low_budget_network_but_the_first_is_separable(
         ("vnet", {"channels": 3}, "its own channels must divide them; it has 3"),
         ("vnet", {"depth": 3}, "needs model.depth 4, got 3"),
         ("fcn8s", {"depth": 4, "widths": None}, "needs model.dimensions 2 and model.depth 5"),
-        ("unet3d_gcr", {"width": 20}, "model.groups 8 does not divide the 10 channels"),
+        (
+            "unet3d_gcr",
+            {"width": 20},
+            "10 channels of layer encoder.0.3",
+        ),
         ("nnunet_3d", {"strides": ((2, 2),) * 5}, "model.strides needs 3 numbers"),
         ("nnunet_3d", {"kernels": ((3, 3, 3),) * 5}, "model.kernels needs 6 entries"),
         ("nnunet_3d", {"kernels": ((3, 3, 2),) * 6}, "must be odd"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from unet_core.config.networks.layers import Axes, Interval, Layer
 
@@ -34,9 +35,10 @@ class Bins(Everywhere):
 
 @dataclass(frozen=True)
 class Resized(Everywhere):
-    """The first input, interpolated linearly to the size of the second."""
+    """The first input, interpolated to the size of the second."""
 
     align_corners: bool = False
+    mode: Literal["linear", "nearest"] = "linear"
 
     @property
     def told(self) -> str:

@@ -31,7 +31,7 @@ class NetworkConfig:
     """
 
     architecture: Literal["unet", "unetpp", "deeplabv3plus", "fcn8s", "vnet"] = "unet"
-    """unetpp: nested skips. The others have no skips at all levels, and ignore what concerns them."""
+    """unetpp: nested skips. The others are as published, and ignore what does not concern them."""
 
     dimensions: Literal[2, 3] = 2
     """2: predicts one section at a time. 3: sees and predicts volumes."""
@@ -174,8 +174,9 @@ class NetworkConfig:
     full_size: bool = True
     """after_pooling: logits are repeated, to as many as the input has."""
 
-    fit: Literal["crop", "pad"] = "crop"
-    """Where sizes differ: the skip is cropped, or the up-sampled map is padded with zeros."""
+    fit: Literal["crop", "pad", "resize"] = "crop"
+    """Where sizes differ: the skip is cropped, or the up-sampled map is padded with zeros or, by
+    repeating voxels, resized (then results depend on the size of the tile)."""
 
     dropout: float = 0.5
     """Chance of a unit to be dropped, in training."""
@@ -236,8 +237,8 @@ class NetworkConfig:
             raise ConfigError("model.partial_padding is for model.dimensions 2; set it to false")
         if self.down == "convolution" and self.padding == "valid":
             raise ConfigError(
-                "model.down convolution needs model.padding same: without padding no size fits both "
-                "a skip and what is put beside it"
+                "model.down convolution needs model.padding same: without padding no size fits "
+                "both a skip and what is put beside it"
             )
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ConfigError(f"model.kernel must be odd and >= 1, got {self.kernel}")
