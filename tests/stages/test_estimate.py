@@ -139,6 +139,10 @@ def test_of_a_petabyte_files_and_jobs_can_be_kept_in_bounds_and_the_rest_is_said
     assert stages["infer"]["longest_minutes"] < 30 * 24 * 60
     for stage in ("stitch joins", "stitch takes", "convert takes"):
         assert any(note.startswith(stage) for note in told["notes"]), told["notes"]
+    (joins,) = (note for note in told["notes"] if note.startswith("stitch joins"))
+    assert "set stitch.method to threshold (240,000 GB)" in joins
+    assert "then infer.downsample to [1, 4, 4] (15,000 GB)" in joins
+    assert "into rows of at most 426 sections" in joins
     assert told["total"]["jobs"] <= 5000
     assert told["total"]["files"] <= 20_000 * 1000
 

@@ -18,7 +18,7 @@ from unet_core.config.workflow import Workflow
 from unet_core.io.ngff import voxel_size_of
 from unet_core.io.readers import open_raw
 from unet_core.stages.estimate_hardware import STAGES, Hardware
-from unet_core.stages.estimate_plan import Limit, advised_shard, limits
+from unet_core.stages.estimate_plan import Limit, advised_shard, limits, ways_to_join
 from unet_core.stages.estimate_stores import Store, stores_of
 
 _LONG_S = 86400
@@ -313,9 +313,9 @@ def _notes(
             voxels_per_piece(workflow.sections, needs.method_of(model))
             for model in workflow.predictors
         )
+        largest = max(known.values(), key=lambda extent: extent.voxels)
         yield (
-            f"stitch joins all objects of a volume in one process, about {stitch.used_mb / 1e3:.0f}"
-            f" GB at a piece for every {each:.0f} voxels: there are fewer by a threshold than by a "
-            "watershed (stitch.method), with a wider stitch.smoothing_px of a watershed, and in "
-            "coarser probabilities (infer.downsample)"
+            "stitch joins all objects of a volume in one process, about "
+            f"{stitch.used_mb / 1e3:,.0f} GB at a piece for every {each:.0f} voxels: "
+            f"{'; '.join(ways_to_join(workflow.sections, largest))}"
         )

@@ -1,13 +1,14 @@
 """Bounds that a run is held against: jobs of Snakemake, their memory and time, files per TB."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol
 
 from unet_core.config.base import Zyx
-from unet_core.config.demand import MOST_JOB_MB, MOST_JOB_MINUTES
+from unet_core.config.demand import MOST_JOB_MB, MOST_JOB_MINUTES, MOST_MB
 from unet_core.config.extent import Extent, counted
+from unet_core.config.work import stitch
 from unet_core.stages.estimate_stores import Store
 
 MOST_JOBS = 5000
@@ -65,6 +66,40 @@ def limits(
         per_tb = files / (raw / 1e12)
         found.append(Limit(name="files per TB of raw", value=per_tb, most=MOST_FILES_PER_TB))
     return found
+
+
+def ways_to_join(sections: Mapping[str, Any], extent: Extent) -> list[str]:
+    """What to set so that a node holds the tables of `stitch`, each with the GB that are left.
+
+    One after the other until a usual node (`demand.MOST_MB`) would do; the last is to make objects
+    part by part.
+    """
+    infer, ways = sections["infer"], []
+    coarse = [max(1, by) for by in infer.downsample]
+    coarse[1:] = [max(4, by) for by in coarse[1:]]
+    steps: list[tuple[str, str, dict[str, Any]]] = [
+        ("set stitch.method to threshold", "stitch", {"method": "threshold"}),
+        (f"then infer.downsample to {coarse}", "infer", {"downsample": tuple(coarse)}),
+    ]
+    asked = dict(sections)
+    for told, section, changes in steps:
+        changed = replace(asked[section], **changes)
+        if changed == asked[section]:
+            continue
+        asked[section] = changed
+        made = extent.downsampled(asked["infer"].downsample)
+        held_mb = stitch(asked, made).alone_mb
+        ways.append(f"{told} ({max(1, held_mb / 1000):,.0f} GB)")
+        if held_mb <= MOST_MB:
+            return ways
+    made = extent.downsampled(asked["infer"].downsample)
+    depth = int(extent.shape[0] * MOST_MB / stitch(asked, made).alone_mb)
+    part = f"rows of at most {depth} sections" if depth else "parts smaller than a section"
+    ways.append(
+        f"then cut the volume in the sheet (sections) into {part}, whose objects are not joined "
+        f"({MOST_MB / 1000:.0f} GB)"
+    )
+    return ways
 
 
 def advised_shard(extent: Extent) -> Zyx:
