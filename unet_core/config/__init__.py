@@ -10,6 +10,7 @@ from unet_core.config.data import (
 from unet_core.config.inference import InferConfig
 from unet_core.config.load import canonical, load
 from unet_core.config.networks.settings import NetworkConfig
+from unet_core.config.pretrained import PretrainedConfig
 from unet_core.config.resources import Resources
 from unet_core.config.result import (
     CalibrateConfig,
@@ -25,14 +26,15 @@ __all__ = [
     "CalibrateConfig",
     "ConvertConfig",
     "InferConfig",
+    "NetworkConfig",
     "ObjectsConfig",
+    "PretrainedConfig",
     "ReportConfig",
     "Resources",
     "ScoreConfig",
     "StitchConfig",
     "TrainConfig",
     "TruthConfig",
-    "NetworkConfig",
     "VolumeConfig",
     "WeightsConfig",
     "canonical",

@@ -165,7 +165,7 @@ def _least_size(config: NetworkConfig, axis: int) -> int:
 
 
 def _fits(graph: Graph, axis: int, size: int, *, exactly: bool) -> bool:
-    """Whether something is left of every map and, `exactly`, windows and cuts leave nothing over."""
+    """Whether something is left of every map; `exactly`: windows and cuts leave nothing over."""
     sizes = sizes_of(graph, axis, size)
     if min(sizes.values()) < 1:
         return False
