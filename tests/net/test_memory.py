@@ -9,6 +9,7 @@ import pytest
 from unet_core.config import InferConfig, NetworkConfig
 from unet_core.config.networks.geometry import geometry_of
 from unet_core.config.networks.memory import part_mb, pass_mb
+from unet_core.config.windowed import windows_for
 from unet_core.net.memory import batch_of, indexable, pinned_mb
 
 MEASURE = """
@@ -80,6 +81,7 @@ PART = """
 import sys
 import numpy as np
 from unet_core.config import InferConfig, NetworkConfig
+from unet_core.config.windowed import windows_for
 from unet_core.geometry import Box
 from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.engine import Engine
@@ -101,10 +103,17 @@ def status(key):
 
 def run(px):
     box = Box((0, 0, 0), (sections, px, px))
-    (part,) = parts_of(models, box, tile_px=px, downsample=config.downsample, sections=sections)
+    (part,) = parts_of(
+        models,
+        box,
+        tile_px=px,
+        downsample=config.downsample,
+        sections=sections,
+        windows=[windows_for(config, each, shape=box.shape, patch=None) for each in models],
+    )
     raw = np.ones((1, *part.read.shape), np.uint8)
     raw[..., 0] = 0  # not all of one value
-    out = np.ones((1, 1, px, px), config.dtype)
+    out = np.ones((model.classes - 1, 1, px, px), config.dtype)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     before = status("VmRSS")
@@ -137,6 +146,27 @@ def test_averages_and_ensembles_take_what_the_formula_says(
     predicted = part_mb([model] * count, [read] * count, config, bytes_per_value=4)
     bare = pass_mb(model, read[1:], bytes_per_value=4)
     assert predicted > 1.15 * bare  # what is tested here is no part of the margin
+    assert float(run.stdout) == pytest.approx(predicted, rel=0.07)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("averaged", "classes"), [("logits", 2), ("probabilities", 5)])
+def test_windows_take_what_the_formula_says(averaged: str, classes: int) -> None:
+    model, large = NetworkConfig(width=4, depth=2, padding="same", classes=classes), 1600
+    config = InferConfig(
+        precision="float32",
+        window=96,
+        averaged=averaged,  # type: ignore[arg-type]
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", PART, repr((model, 1, config, 1, 96, large))],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+    )
+    shape = (1, large, large)
+    windows = windows_for(config, model, shape=shape, patch=None)
+    predicted = part_mb([model], [shape], config, bytes_per_value=4, core=shape, windows=[windows])
     assert float(run.stdout) == pytest.approx(predicted, rel=0.07)
 
 

@@ -162,7 +162,7 @@ def windowed_mb(
     )
     voxels, weighted = prod(core), prod(windows.size)
     made = model.outputs + stored if config.averaged == "logits" else 0
-    last = 4 * voxels * max(kept + 2, kept + made, 2 * stored) / 1e6
+    last = 4 * voxels * max(kept + 2, kept + made, 2.25 * stored) / 1e6
     return max(one + 4 * (voxels * kept + weighted * (kept + 1)) / 1e6, last)
 
 
