@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.stages.stores import mask_store, told_of
 from unet_core.config import ObjectsConfig, ReportConfig, Resources, ScoreConfig
+from unet_core.config.expected import Expected
 from unet_core.config.spread import listed
 from unet_core.errors import StoreError
 from unet_core.figures.flow import STAGES
@@ -285,6 +286,15 @@ def test_parts_that_were_not_computed_are_named(results: Path, tmp_path: Path) -
     group["attributes"]["unet"] |= {
         "region": [[0, 4], [0, 32], [8, 60]],
         "downsample": [1, 2, 2],
+        "windows": [
+            None,
+            {
+                "size": [1, 64, 64],
+                "stride": [1, 42, 42],
+                "weight": "count",
+                "because": "norms see all",
+            },
+        ],
         "mask": "digest",
         "skipped": 0.125,
         "failed": {"0-0-8": "chunk 3 is <damaged>"},
@@ -297,6 +307,8 @@ def test_parts_that_were_not_computed_are_named(results: Path, tmp_path: Path) -
         "only the region z 0 to 4, y 0 to 32, x 8 to 60 was computed",
         "only voxels inside the mask",
         "the mean of 1 x 2 x 2 (z y x) of raw",
+        "windows of 1 x 64 x 64 voxels (z y x), at most 1 x 42 x 42 apart, were averaged by count: "
+        "no exact tiling (norms see all)",
         "12.5 % of its voxels",
         "0-0-8",
         "chunk 3 is &lt;damaged&gt;",
@@ -319,3 +331,20 @@ def test_an_ensemble_is_listed_with_its_members_and_scored(results: Path, tmp_pa
     lines = (tmp_path / "scores.tsv").read_text().splitlines()[1:]
     assert {line.split("\t")[0] for line in lines} == {"net", "both"}
     assert not (tmp_path / "curves.both.svg").exists()
+
+
+def test_what_jobs_were_expected_to_take_stands_beside_what_they_took(
+    results: Path, tmp_path: Path
+) -> None:
+    seen = []
+
+    def predict(stage: str, name: str, parts: Any) -> Expected:
+        seen.append((stage, name, len(parts)))
+        return Expected(memory_mb=1234, seconds=5678)
+
+    page = tmp_path / "index.html"
+    how = {"manifest": MANIFEST, "results": results, "out": page}
+    write_report(ReportConfig(), **how, predict=predict)
+    assert ("infer", "a.net", 1) in seen
+    assert page.read_text().count('<td class="n">5678</td>') == len(seen)
+    assert page.read_text().count('<td class="n">1234</td>') == len(seen)

@@ -1,4 +1,4 @@
-"""A raw volume to class probabilities, block by block, equal to one pass over the whole volume."""
+"""A raw volume to class probabilities, block by block, the same whatever the blocks."""
 
 import logging
 import shutil
@@ -56,8 +56,8 @@ def infer_probabilities(
     CheckpointError
         If a checkpoint is absent, damaged, or yields what is not finite.
     PlanError
-        If infer.tile_px is no multiple of 2^depth, infer.region holds no voxel, networks do not fit
-        together, or one block does not fit the memory.
+        If infer.tile_px or infer.window does not fit the network, infer.region holds no voxel,
+        networks do not fit together, or one block does not fit the memory.
     BlockError
         If blocks failed and infer.on_error is stop, or most did.
     """

@@ -12,9 +12,9 @@ from unet_core.io.ngff import attributes_of
 def inference_of(results: Path, volume: str, model: str) -> dict[str, Any]:
     """What is special about the probabilities of one volume.
 
-    `part`: sentences on region, mask, level and skipped share, of those that are not as by
-    default; `failed`: block and error of each that could not be computed; `marker`: the file that,
-    given to `snakemake --forcerun`, has them tried again.
+    `part`: sentences on region, mask, level, windows and skipped share, of those that are not as
+    by default; `failed`: block and error of each that could not be computed; `marker`: the file
+    that, given to `snakemake --forcerun`, has them tried again.
     """
     store = results / "volumes" / volume / model / "probabilities.ome.zarr"
     unet = attributes_of(store)["unet"]
@@ -63,9 +63,22 @@ def _part(unet: Mapping[str, Any]) -> list[str]:
         told.append("only voxels inside the mask were computed")
     if (step := unet.get("downsample", [1, 1, 1])) != [1, 1, 1]:
         told.append(f"one voxel is the mean of {' x '.join(map(str, step))} (z y x) of raw")
+    told += _windows(unet)
     if skipped := unet.get("skipped", 0):
         told.append(f"{100 * skipped:.3g} % of its voxels lie in blocks skipped as masked or empty")
     return told
+
+
+def _windows(unet: Mapping[str, Any]) -> list[str]:
+    found = unet.get("windows") or []
+    each = [one for one in (found if isinstance(found, list) else [found]) if one]
+    told = dict.fromkeys(
+        f"windows of {' x '.join(map(str, one['size']))} voxels (z y x), at most "
+        f"{' x '.join(map(str, one['stride']))} apart, were averaged by {one['weight']}"
+        + (f": no exact tiling ({why})" if (why := one["because"]) else "")
+        for one in each
+    )
+    return list(told)
 
 
 def failures(volumes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
