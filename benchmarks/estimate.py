@@ -22,6 +22,7 @@ import measure
 import yaml
 
 from unet_core.config import demand
+from unet_core.config.expected import work_of
 from unet_core.config.needs import Files, Needs
 from unet_core.config.work import START_S, Work
 from unet_core.config.workflow import load_workflow
@@ -30,34 +31,16 @@ from unet_core.stages.estimate_asked import estimate_asked
 from unet_core.stages.estimate_hardware import Hardware
 from unet_core.stages.report_given import given_in
 
-NAMES = {
-    "convert": ("volume", "image"),
-    "weights": ("volume",),
-    "augment": ("fold",),
-    "train": ("model",),
-    "calibrate": ("model",),
-    "report": (),
-}
-"""Wildcards in the names of benchmark files; else volume and model."""
 
-
-def work_of(needs: Needs, stage: str, name: str, *, threads: int, names: set[str]) -> Work:
+def work_of_job(needs: Needs, stage: str, name: str, *, threads: int, names: set[str]) -> Work:
     """Predicted for the job of a benchmark file; `names`: of all, as STAGE/NAME."""
-    flow = needs.workflow
-    known = zip(NAMES.get(stage, ("volume", "model")), name.split("."), strict=False)
-    values: dict[str, Any] = {"threads": threads, **dict(known)}
-    volume = values.pop("volume", None)
-    if volume is not None:
-        values["volumes"] = flow.batches.get(volume, [volume])
-    if stage == "calibrate":
-        values["volumes"] = flow.fold("validation")
-    slabs = sum(other.startswith(f"infer_slab/{name}.") for other in names)
+    whole = name.rpartition(".")[0] if stage == "infer_slab" else name
+    slabs = sum(other.startswith(f"infer_slab/{whole}.") for other in names)
     if stage == "infer_prepare" or (stage == "infer" and slabs):
         return Work()  # the slabs have jobs of their own
     if stage == "infer_slab":
-        parts = sum(other.startswith(f"infer_slab/{name.rpartition('.')[0]}.") for other in names)
-        return needs.work("infer", **values).shared(parts)
-    return needs.work(stage, **values)
+        return work_of(needs, "infer", whole, threads=threads).shared(slabs)
+    return work_of(needs, stage, name, threads=threads)
 
 
 @dataclass(frozen=True)
@@ -84,7 +67,7 @@ def jobs_of(needs: Needs, results: Path) -> Iterator[Job]:
         given = told.threads if told else 1
         with path.open(newline="") as file:
             took = list(csv.DictReader(file, delimiter="\t"))[-1]
-        work = work_of(needs, stage, path.stem, threads=given, names=names)
+        work = work_of_job(needs, stage, path.stem, threads=given, names=names)
         rate = demand.CPU_FLOPS.get(stage.partition("_")[0], 1.0)
         starts = START_S * (1 + demand.workers_of(work, given, 0))
         yield Job(

@@ -59,8 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _log_given(options: argparse.Namespace) -> None:
     """What the job was given, for the report, where it is set beside what was used."""
     if hasattr(options, "memory_mb"):
-        told = f"threads={options.threads} gpus={options.gpus} memory_mb={options.memory_mb}"
-        logging.info("given: %s slurm_job=%s", told, os.environ.get("SLURM_JOB_ID"))
+        told = f"threads={options.threads} gpus={options.gpus} nodes={options.nodes}"
+        told += f" memory_mb={options.memory_mb} slurm_job={os.environ.get('SLURM_JOB_ID')}"
+        logging.info("given: %s", told)
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -271,12 +272,15 @@ def _montage(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from unet_core.stages.report import write_report
+    from unet_core.stages.report_expected import predictions
 
+    config, results = _mapping("--run", options.run), options.results
     write_report(
         _sections(options)("report", ReportConfig),
         manifest=_mapping("--manifest", options.manifest),
-        results=options.results,
+        results=results,
         out=options.out,
+        predict=predictions(config, presets=options.presets, results=results),
     )
 
 

@@ -136,6 +136,9 @@ def parser() -> argparse.ArgumentParser:
         help="volumes with their folds, models, ensembles",
     )
     add("--results", type=Path, required=True, help="folder of the run")
+    told = "the whole configuration, for what jobs were expected to take (default: not shown)"
+    add("--run", default="{}", metavar="JSON", help=told)
+    add("--presets", type=Path, default=Path("config/models"), help="folder of the models' presets")
 
     text = "What the network of a preset is and costs: parameters, sizes, work."
     describe = commands.add_parser("describe", help=text, description=text)

@@ -340,11 +340,11 @@ def test_what_jobs_were_expected_to_take_stands_beside_what_they_took(
 
     def predict(stage: str, name: str, parts: Any) -> Expected:
         seen.append((stage, name, len(parts)))
-        return Expected(memory_mb=1234, seconds=5678)
+        return Expected(memory_mb=765, seconds=432)
 
     page = tmp_path / "index.html"
     how = {"manifest": MANIFEST, "results": results, "out": page}
     write_report(ReportConfig(), **how, predict=predict)
     assert ("infer", "a.net", 1) in seen
-    assert page.read_text().count('<td class="n">5678</td>') == len(seen)
-    assert page.read_text().count('<td class="n">1234</td>') == len(seen)
+    assert page.read_text().count('<td class="n">432</td>') == len(seen)
+    assert page.read_text().count('<td class="n">765</td>') == len(seen)

@@ -31,6 +31,7 @@ from unet_core.io.atomic import write_text
 from unet_core.io.ngff import attributes_of, voxel_size_of
 from unet_core.metrics.scores import summed
 from unet_core.provenance import plain, versions
+from unet_core.stages.report_expected import Predict, unpredicted
 from unet_core.stages.report_inference import failures, inference_of
 from unet_core.stages.report_jobs import duration, jobs_of, times_of
 from unet_core.stages.report_parts import number_of
@@ -58,7 +59,12 @@ _FOLDS = ("test", "validation", "predict", "train")
 
 
 def write_report(
-    config: ReportConfig, *, manifest: Mapping[str, Any], results: Path, out: Path
+    config: ReportConfig,
+    *,
+    manifest: Mapping[str, Any],
+    results: Path,
+    out: Path,
+    predict: Predict = unpredicted,
 ) -> None:
     """Write the page `out`, and beside it `scores.tsv` and one `curves.MODEL.svg` per model.
 
@@ -69,6 +75,8 @@ def write_report(
         "truth"}, …]}``.
     results
         Folder of the run.
+    predict
+        What jobs were expected to take.
 
     Raises
     ------
@@ -83,7 +91,7 @@ def write_report(
         for model in models
         if volume["truth"] and volume["fold"] != "predict"
     }
-    jobs = jobs_of(results, volumes)
+    jobs = jobs_of(results, volumes, predict)
     ordered = sorted(volumes, key=lambda volume: _FOLDS.index(volume["fold"]))
     tables = _tables(scores, volumes, models)
     described = [_model(results / "models" / model, model) for model in manifest["models"]]

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_GIVEN = re.compile(r"given: threads=(\d+) gpus=(\d+) memory_mb=(\d+|None) slurm_job=(\d+|None)")
+_GIVEN = re.compile(
+    r"given: threads=(\d+) gpus=(\d+) (?:nodes=(\d+) )?memory_mb=(\d+|None) slurm_job=(\d+|None)"
+)
 """As `unet_core.cli` logs it before a stage begins."""
 
 _ANSWERS_S = 20
@@ -25,6 +27,7 @@ class Given:
     gpus: int
     memory_mb: int | None
     slurm_job: str | None
+    nodes: int = 1
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,10 @@ def given_in(log: Path) -> Given | None:
         return None
     if not found:
         return None
-    threads, gpus, memory, job = found[-1]
+    threads, gpus, nodes, memory, job = found[-1]
     memory_mb = None if memory == "None" else int(memory)
-    return Given(int(threads), int(gpus), memory_mb, None if job == "None" else job)
+    slurm_job = None if job == "None" else job
+    return Given(int(threads), int(gpus), memory_mb, slurm_job, int(nodes or 1))
 
 
 def accounted(jobs: Sequence[str]) -> Mapping[str, Seen]:

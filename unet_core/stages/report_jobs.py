@@ -8,34 +8,38 @@ from typing import Any
 
 from unet_core.figures.flow import STAGES
 from unet_core.io.arrays import open_level
+from unet_core.stages.report_expected import Predict, unpredicted
 from unet_core.stages.report_given import Seen, accounted
 from unet_core.stages.report_inference import share_computed
 from unet_core.stages.report_parts import Part, parts_of
 
 
-def jobs_of(results: Path, volumes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def jobs_of(
+    results: Path, volumes: Sequence[Mapping[str, Any]], predict: Predict = unpredicted
+) -> list[dict[str, Any]]:
     """One mapping per job that left a benchmark, in stage order; `volumes`: of the manifest.
 
     `stage`, `name`, `jobs` (of Snakemake: several for a volume in slabs), `seconds` and `cpu`
-    (seconds, of all of them), `memory` (MB, of the largest), `asked` (MB that this one was given),
-    `of_memory` and `of_time` (the most that one used of what was asked for), `amount` (what was
-    done: of inference without what was skipped or failed) and `rate` (per second of one job); None
-    for what is unknown. Time limits are known of jobs of Slurm alone. Of a job that went on after
-    an interruption Snakemake knows the last part alone.
+    (seconds, of all of them), `expected` (an `Expected`), `memory` (MB, of the largest), `asked`
+    (MB that this one was given), `of_memory` and `of_time` (the most that one used of what was
+    asked for), `amount` (what was done: of inference without what was skipped or failed) and
+    `rate` (per second of one job); None for what is unknown. Time limits are known of jobs of Slurm
+    alone. Of a job that went on after an interruption Snakemake knows the last part alone.
     """
     jobs = list(_benchmarked(results, volumes))
     given = [part.given for job in jobs for part in job["parts"]]
     seen = accounted([each.slurm_job for each in given if each and each.slurm_job])
-    return [_compared(job, seen) for job in jobs]
+    return [_compared(job, seen, predict) for job in jobs]
 
 
-def _compared(job: dict[str, Any], seen: Mapping[str, Seen]) -> dict[str, Any]:
-    """The job with what it was given beside what it took."""
+def _compared(job: dict[str, Any], seen: Mapping[str, Seen], predict: Predict) -> dict[str, Any]:
+    """The job with what it was expected to take, and given, beside what it took."""
     parts: list[Part] = [part.with_seen(seen) for part in job.pop("parts")]
     largest = max(parts, key=lambda part: part.memory or 0)
     asked = largest.given.memory_mb if largest.given else None
     longest = max(parts, key=lambda part: (part.seconds or 0) / (part.limit or math.inf))
     return job | {
+        "expected": predict(job["stage"], job["name"], parts),
         "memory": largest.memory,
         "asked": asked,
         "of_memory": _share(largest.memory, asked),

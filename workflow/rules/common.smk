@@ -334,6 +334,11 @@ def option(flag, name):
     return given
 
 
+def run_of(wildcards, output):
+    """The configuration of the run; `output` keeps it out of the comparison."""
+    return f"--run {quote(json.dumps(config))} --presets {quote(str(PRESETS))}"
+
+
 def parent(name, levels=1):
     """The folder `levels` above the output of this name."""
     return lambda wildcards, output: Path(output[name]).parents[levels - 1]

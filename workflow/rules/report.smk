@@ -84,6 +84,7 @@ rule report:
         config=settings("report"),
         manifest=asked.manifest(),
         results=parent("index", levels=2),
+        run=run_of,
     shell:
-        "unet-core report --config {params.config:q} --manifest {params.manifest:q}"
+        "unet-core report --config {params.config:q} --manifest {params.manifest:q} {params.run}"
         " --results {params.results:q} --out {output.index:q} 2> {log:q}"
