@@ -13,6 +13,7 @@ from unet_core.windows import Windows
 EXACT = NetworkConfig(depth=2, padding="same", width=8)
 CORNERS = NetworkConfig(depth=2, padding="same", width=8, up="bilinear", align_corners=True)
 DEEP = NetworkConfig(depth=2, dimensions=3, padding="same", norm="instance", width=8)
+FLAT = NetworkConfig(dimensions=3, depth=(1, 2, 1), padding="same", width=8)
 LARGE = (3, 960, 999)
 
 
@@ -74,6 +75,7 @@ def test_along_a_short_axis_a_window_is_the_least_that_holds_it() -> None:
         (CORNERS, {"window": 63}, "63 x 63 .*nearest that is: 64 x 64"),
         (CORNERS, {"window": (1, 64, 64)}, "3 numbers.*2 axes.*y, x"),
         (DEEP, {"window": (64, 64)}, "z, y, x"),
+        (FLAT, {"averaging": "turns"}, "turns lets y and x.*4 and 2 px"),
         (CORNERS, {"window": 64, "window_stride": 65}, "65 x 65 is larger than the window, 64"),
     ],
 )

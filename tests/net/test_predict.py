@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.strategies import zyx
 from unet_core.config import InferConfig, NetworkConfig
 from unet_core.config.networks.geometry import geometry_of, padded_halo
+from unet_core.config.windowed import windows_for
 from unet_core.errors import CheckpointError
 from unet_core.geometry import Box, Zyx, hull, split
 from unet_core.net import predict
@@ -21,6 +22,7 @@ from unet_core.net.memory import held_of
 from unet_core.net.network import Network
 from unet_core.net.parts import tiling_of
 from unet_core.net.predict import Predictor, TileTooLarge
+from unet_core.net.windows import Windowed
 from unet_core.ops.intensity import Normaliser, normalise
 
 FLOAT32 = InferConfig(precision="float32")
@@ -299,3 +301,35 @@ def test_small_blocks_are_seen_with_tiles_of_192_where_that_is_cheap() -> None:
     ).grow(tiling.reach)
     assert tiling_of(NetworkConfig(), 64).least == (1, 64, 64)
     assert tiling_of(NetworkConfig(dimensions=3), 64).least == (1, 1, 1)
+
+
+def test_a_gpu_is_shown_many_windows_at_a_time_and_fewer_where_it_holds_fewer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = NetworkConfig(width=4, depth=2, padding="same", norm="instance")
+    config = InferConfig(precision="float32", window=16)
+    shape = (3, 40, 40)
+    windows = windows_for(config, model, shape=shape, patch=None)
+    assert windows is not None
+    tile = Windowed(Box((0, 0, 0), shape), windows)
+    predictor = Predictor(trained(model), config)
+    seen = torch.from_numpy(noise(model, shape))
+    expected = predictor.over_windows(seen, tile)
+
+    shown: list[int] = []
+    forward = Network.forward
+
+    def limited(network: Network, x: torch.Tensor) -> torch.Tensor:
+        shown.append(len(x))
+        if len(x) > 10:
+            raise torch.OutOfMemoryError("as a GPU would")
+        return forward(network, x)
+
+    monkeypatch.setattr(Network, "forward", limited)
+    monkeypatch.setattr(predict, "free_mb", lambda device: 1e6)
+    for first in ([40, 20, 10], []):  # then it is known
+        shown.clear()
+        monkeypatch.setattr(predict, "_VOXELS_AT_A_TIME", 40 * 16 * 16)
+        found = predictor.over_windows(seen, tile)
+        assert shown == [*first, *[10] * (-(-windows.count // 10) - bool(first))]
+        assert torch.allclose(found, expected, atol=1e-5)

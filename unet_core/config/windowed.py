@@ -43,8 +43,10 @@ def windows_for(
     Raises
     ------
     PlanError
-        If infer.window is no size that it yields, or infer.window_stride leaves gaps.
+        If infer.window is no size that it yields, infer.window_stride leaves gaps, or
+        infer.averaging turns what cannot be turned.
     """
+    _check_views(config, model)
     if not in_windows(config, model):
         return None
     sizes = _sizes(config, model, patch)
@@ -59,6 +61,15 @@ def windows_for(
         halo=own_lost(model),
         weight=config.window_weight,
     )
+
+
+def _check_views(config: InferConfig, model: NetworkConfig) -> None:
+    _, y, x = geometry_of(model).stride
+    if y != x and config.averaging in ("turns", "symmetries"):
+        raise PlanError(
+            f"infer.averaging {config.averaging} lets y and x change places, the network's strides "
+            f"are {y} and {x} px along them; use mirrors or none"
+        )
 
 
 def part_sizes(windows: Sequence[Windows], *, step: int, shard: Zyx, shape: Zyx) -> list[int]:

@@ -133,7 +133,7 @@ class Engine:
                 raise
             cause = str(error)
         give_back_memory()
-        raise too_large(self.members, [tile.read.shape for tile in part.tiles], cause)
+        raise too_large(self.members, [_shown(tile) for tile in part.tiles], cause)
 
     @torch.inference_mode()
     def _sent_off(self, part: Part, voxels: Array, at: Zyx) -> "_Begun":
@@ -199,6 +199,11 @@ def _place(tile: Tile | Windowed, core: Box) -> tuple[Any, ...]:
     if isinstance(tile, Windowed):
         return tile.places
     return tile.read.relative_to(core.start), tile.inset
+
+
+def _shown(tile: Tile | Windowed) -> Zyx:
+    """Voxels of one pass."""
+    return tile.shown if isinstance(tile, Windowed) else tile.read.shape
 
 
 def averaged(p: Tensor, downsample: Zyx) -> Tensor:

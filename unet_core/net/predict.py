@@ -194,13 +194,14 @@ class Predictor:
         A GPU is shown several windows at a time, as many in every pass.
         """
         keep_threads()
-        sizes = tile.windows.seen_size
+        before, sizes = self._held.voxels, tile.shown
         while True:
             batch = self._windows_at_a_time(sizes, tile.windows.count)
             try:
                 return self._within_memory([sizes], partial(self._over_windows, seen, tile, batch))
             except TileTooLarge:
-                if batch == 1:
+                if batch == 1:  # then it is the sum that is too large
+                    self._held.voxels = before
                     raise
                 self._held.voxels = batch // 2 * prod(sizes)
 
@@ -216,8 +217,11 @@ class Predictor:
         return self._viewed(x.flatten(1, 2)).unsqueeze(2)
 
     def _windows_at_a_time(self, sizes: Zyx, count: int) -> int:
-        """Of `sizes`, of all there are; no more are tried after a failure."""
-        if self.device.type == "cpu":
+        """Of windows of `sizes`, of which there are `count`; 1 on a CPU, fewer after a failure.
+
+        Not by what memory is free: kernels of another size round otherwise.
+        """
+        if free_mb(self.device) is None:
             return 1
         most = min(_VOXELS_AT_A_TIME, self._held.voxels) // prod(sizes)
         return max(1, min(most, count, indexable(self.model, sizes[3 - self.model.dimensions :])))
@@ -278,6 +282,7 @@ class Predictor:
             seen[3 - self.model.dimensions :],
             bytes_per_value=self.dtype.itemsize,
             averaged=len(self._views) > 1,
+            in_window=in_windows(self.config, self.model),
         )
 
 
@@ -293,10 +298,11 @@ def too_large(
     has = "there is less" if free is None else f"the GPU has {free:.0f} MB free"
     of = "" if total is None else f" of {total:.0f}"
     first = cause.strip().splitlines()[:1]
+    one, key = ("window",) * 2 if in_windows(member.config, member.model) else ("tile", "tile_px")
     return TileTooLarge(
-        f"one tile, seen with {sizes_by(sizes[3 - member.model.dimensions :])} voxels, needs about "
-        f"{member.need_mb(sizes):.0f} MB and workspace, {has}{of} ({' '.join(first)[:_TOLD]}); "
-        f"make infer.{'window' if in_windows(member.config, member.model) else 'tile_px'} smaller"
+        f"one {one}, seen with {sizes_by(sizes[3 - member.model.dimensions :])} voxels, needs "
+        f"about {member.need_mb(sizes):.0f} MB and workspace, {has}{of} ({' '.join(first)[:_TOLD]}); "
+        f"make infer.{key} smaller"
     )
 
 

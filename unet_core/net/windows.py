@@ -36,6 +36,11 @@ class Windowed:
         return self.core.relative_to(self.read.start).start
 
     @property
+    def shown(self) -> Zyx:
+        """Voxels that the network sees at a time."""
+        return self.windows.seen_size
+
+    @property
     def places(self) -> tuple[Box, ...]:
         """The windows, in coordinates that count from the first voxel of `core`."""
         touching = self.windows.touching(self.core)
