@@ -35,7 +35,8 @@ def folded(network: Network) -> Network:
     for norm, convolution in pairs.items():
         state |= _fold(network, convolution, norm, state[f"{convolution}.weight"])
     result.load_state_dict(state, assign=True)
-    result.config = network.config
+    if hasattr(network, "config"):
+        result.config = network.config
     return result.eval()
 
 

@@ -41,7 +41,7 @@ def overwriting(graph: Graph) -> set[str]:
     storage = storages(graph)
     last: dict[str, str] = {}
     for node in graph.nodes:
-        last |= {storage[name]: node.name for node_input in [node.inputs] for name in node_input}
+        last |= {storage[name]: node.name for name in node.inputs}
     kept = {storage[name] for name in (INPUT, graph.output, *(n for n, _ in graph.auxiliary))}
     return {
         node.name
@@ -56,11 +56,10 @@ def overwriting(graph: Graph) -> set[str]:
 def peak_values(graph: Graph, sizes: Mapping[str, Sequence[int]]) -> int:
     """Most values that are held at a time in inference, the input apart.
 
-    What is read later, what a layer reads and makes, and the weights of a convolution in the order
-    that its kernel wants. Batch normalisations are part of convolutions; activations overwrite what
-    they read where they can.
+    What is read later, what a layer reads and makes, and what it holds besides. Activations
+    overwrite what they read where they can; batch normalisations are part of convolutions.
     """
-    storage = _storages_in_place(graph)
+    storage, parts = _storages_in_place(graph), storages(graph)
     until = {graph.output: len(graph.nodes)}
     for number, node in enumerate(graph.nodes):
         for name in (*node.inputs, node.name):
@@ -73,7 +72,9 @@ def peak_values(graph: Graph, sizes: Mapping[str, Sequence[int]]) -> int:
     for number, node in enumerate(graph.nodes):
         if storage[node.name] == node.name:
             held += graph.channels[node.name] * prod(sizes[node.name])
-        most = max(most, held + _ordered(node))
+        x = node.inputs[0]
+        read = graph.channels[x] * prod(sizes[x])
+        most = max(most, held + _besides(node, read, is_part=parts[x] != x))
         for name in ends.get(number, []):
             if name != INPUT:
                 held -= graph.channels[name] * prod(sizes[name])
@@ -91,8 +92,15 @@ def _storages_in_place(graph: Graph) -> Mapping[str, str]:
     return found
 
 
-def _ordered(node: Node) -> int:
+def _besides(node: Node, values: int, *, is_part: bool) -> int:
+    """Values that a convolution holds besides the `values` that it reads, and what it makes.
+
+    Its weights in the order that the kernel wants; its input copied, where that is part of a map or
+    is padded unevenly.
+    """
     layer = node.layer
     if not isinstance(layer, Convolution | Transposed):
         return 0
-    return layer.inputs // layer.groups * layer.outputs * prod(layer.kernel)
+    ordered = layer.inputs // layer.groups * layer.outputs * prod(layer.kernel)
+    uneven = isinstance(layer, Convolution) and layer.before != layer.after
+    return ordered + (uneven or is_part) * values
