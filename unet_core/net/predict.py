@@ -301,8 +301,8 @@ def too_large(
     one, key = ("window",) * 2 if in_windows(member.config, member.model) else ("tile", "tile_px")
     return TileTooLarge(
         f"one {one}, seen with {sizes_by(sizes[3 - member.model.dimensions :])} voxels, needs "
-        f"about {member.need_mb(sizes):.0f} MB and workspace, {has}{of} ({' '.join(first)[:_TOLD]}); "
-        f"make infer.{key} smaller"
+        f"about {member.need_mb(sizes):.0f} MB and workspace, {has}{of} "
+        f"({' '.join(first)[:_TOLD]}); make infer.{key} smaller"
     )
 
 
