@@ -40,7 +40,7 @@ def test_every_preset_can_be_described(preset: Path, capsys: pytest.CaptureFixtu
     ("text", "message"),
     [
         ("model:\n  widht: 3\n", "did you mean width"),
-        ("models: {}\n", "model and train only"),
+        ("models: {}\n", "has the sections model, train"),
         ("model: [\n", "not YAML"),
         (None, "cannot be read"),
     ],
