@@ -143,6 +143,16 @@ def test_a_shift_of_all_nodes_shifts_the_section() -> None:
     np.testing.assert_array_equal(elastic.warp(section, at, order=1), section[:, 2:])
 
 
+def test_twice_the_size_shows_half_of_the_section_about_its_centre() -> None:
+    section = np.arange(9, dtype=np.float32) * np.ones((9, 1), np.float32)
+    at = elastic.source_coordinates((9, 9), scale=2)
+    np.testing.assert_allclose(at[1][0], np.arange(9) / 2 + 2)
+    np.testing.assert_allclose(elastic.warp(section, at, order=1)[0], np.arange(9) / 2 + 2)
+    np.testing.assert_allclose(
+        elastic.source_coordinates((9, 9), scale=0.5)[0][:, 0][[0, 8]], [-4, 12]
+    )
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 3)])
 def test_tiny_sections_are_deformed_too(shape: tuple[int, int]) -> None:
     section, at = section_for(elastic.source_coordinates(shape, grid=drawn(3)))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from unet_core.config import AugmentConfig
 from unet_core.geometry import Box, Zyx
 from unet_core.ops import symmetry
+from unet_core.ops.colours import Colours, recoloured
 from unet_core.ops.intensity import Normaliser
 from unet_core.ops.placement import Scene
 from unet_core.ops.plan import (
@@ -25,6 +26,9 @@ from unet_core.ops.plan import (
 few = settings(deadline=None, max_examples=25)
 
 AS_IT_IS = Normaliser(offset=(0.0,), scale=(1.0,), fill=(0.0,))
+
+
+COLOURS: Any = {"jitter": "colours", "saturation": 0.5, "hue": 0.1}
 
 
 def no_target(volume: int, box: Box) -> Any:
@@ -52,6 +56,9 @@ def mirrored(volume: NDArray, box: Box) -> NDArray:
         for n, start, stop in zip(volume.shape, box.start, box.stop, strict=True)
     ]
     return volume[np.ix_(*takes)]
+
+
+CHANGED = row_of(5, AugmentConfig(**COLOURS)).colours
 
 
 def same(a: Row, b: Row) -> bool:
@@ -82,15 +89,53 @@ def test_switching_one_deformation_off_leaves_all_else_as_drawn() -> None:
         ({"elastic_sd_px": 0.0}, {"grid": np.zeros((2, 3, 3), np.float32)}),
         ({"elastic_nodes": 5}, {"grid": row_of(5, replace(full, elastic_nodes=5)).grid}),
         ({"contrast": 0.0}, {"jitter": replace(row.jitter, gain=1.0)}),
+        ({"scale": (0.5, 2.0)}, {"scale": row_of(5, AugmentConfig(scale=(0.5, 2.0))).scale}),
+        ({"symmetries": "left_right"}, {"code": row.code & 1, "flip_z": False}),
+        (COLOURS, {"jitter": replace(row.jitter, gain=1, shift=0), "colours": CHANGED}),
     ]:
         assert same(row_of(5, replace(full, **changed)), replace(row, **parts))
 
 
 def test_validation_patches_are_neither_deformed_nor_jittered() -> None:
-    row = row_of(3, AugmentConfig(rotation=True, noise_sd=1.0), fold="validation")
+    config = AugmentConfig(rotation=True, noise_sd=1.0, scale=(0.5, 2.0), **COLOURS)
+    row = row_of(3, config, fold="validation")
     assert not row.grid.any()
-    assert (row.code, row.flip_z, row.angle) == (0, False, 0)
+    assert (row.code, row.flip_z, row.angle, row.scale) == (0, False, 0, 1)
     assert (row.jitter.gain, row.jitter.shift, row.jitter.noise_sd) == (1, 0, 0)
+    assert row.colours == Colours()
+
+
+def test_the_scale_is_uniform_over_its_range() -> None:
+    scales = [row_of(i, AugmentConfig(scale=(0.5, 2.0))).scale for i in range(1000)]
+    assert 0.5 <= min(scales) < 0.52
+    assert 1.98 < max(scales) <= 2
+    assert np.mean(scales) == pytest.approx(1.25, abs=0.05)
+
+
+def test_left_right_draws_the_one_flip_in_half_of_the_patches() -> None:
+    rows = [row_of(i, AugmentConfig(symmetries="left_right")) for i in range(400)]
+    assert {(row.code, row.flip_z) for row in rows} == {(0, False), (1, False)}
+    assert np.mean([row.code for row in rows]) == pytest.approx(0.5, abs=0.08)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_colours_are_changed_before_intensities_are_normalised(dtype: str) -> None:
+    whole = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
+    rng = np.random.default_rng(1)
+    raw = (rng.random((3, 1, 12, 14)) * whole).astype(dtype)
+    by = Normaliser((0.4 * whole, 0.3 * whole, 0.1 * whole), (3 / whole, 4 / whole, 5 / whole), ())
+    by = replace(by, fill=(0.0,) * 3)
+    row = replace(row_of(0, AugmentConfig(), fold="validation"), colours=CHANGED)
+    _, coordinates = source_of(row, (1, 12, 14))
+    flat = np.zeros((1, 12, 14), np.uint8)
+    y, x = np.mgrid[:12, :14].astype(np.float32)
+    out = make_patch(
+        row, np.stack([y, x]), raw=raw, target=flat, border=flat.astype(np.float32), by=by
+    )
+    assert coordinates.shape == (2, 12, 14)
+    rgb = recoloured(raw.astype(np.float32) / np.float32(whole), CHANGED)
+    offset, scale = (np.array(n)[:, None, None, None] for n in ([0.4, 0.3, 0.1], [3, 4, 5]))
+    np.testing.assert_allclose(out.raw, (rgb - offset) * scale, atol=3e-3)
 
 
 def test_centres_are_uniform_over_all_voxels_of_all_volumes() -> None:

@@ -13,6 +13,7 @@ from unet_core.errors import ConfigError, PlanError, StoreError
 from unet_core.io.arrays import create_array, open_level
 from unet_core.io.ledger import building
 from unet_core.io.ngff import attributes_of, content_of, multiscale
+from unet_core.ops.colours import Colours
 from unet_core.ops.intensity import Jitter, normalise, normaliser
 from unet_core.ops.plan import Row
 from unet_core.provenance import digest_of
@@ -22,8 +23,8 @@ ONE = Resources(threads=1)
 SMALL = AugmentConfig(patches=7, validation_patches=3, patch=(1, 20, 24), shard_patches=3)
 ARRAYS = ("raw", "target", "border")
 PLAN = (
-    *("volume", "centre", "symmetry", "flip_z", "angle"),
-    *("displacement", "gain", "shift", "noise_seed"),
+    *("volume", "centre", "symmetry", "flip_z", "angle", "scale"),
+    *("displacement", "gain", "shift", "noise_seed", "colours"),
 )
 CUT: dict[str, Any] = {"chunk": (2, 16, 16), "shard": (4, 32, 32)}
 
@@ -106,14 +107,17 @@ def row_in(bank: dict[str, NDArray[Any]], i: int, noise_sd: float) -> Row:
     of = {name: bank[f"plan/{name}"][i] for name in PLAN}
     z, y, x = of["centre"].tolist()
     by = Jitter(float(of["gain"]), float(of["shift"]), noise_sd, int(of["noise_seed"]))
+    shift, gain, last, saturation, hue = of["colours"].tolist()
     return Row(
         volume=int(of["volume"]),
         centre=(z, y, x),
         code=int(of["symmetry"]),
         flip_z=bool(of["flip_z"]),
         angle=float(of["angle"]),
+        scale=float(of["scale"]),
         grid=of["displacement"],
         jitter=by,
+        colours=Colours(shift, gain, bool(last), saturation, hue),
     )
 
 
@@ -159,6 +163,26 @@ def test_every_patch_is_what_its_stored_row_says_bit_by_bit(
         made = patch_of(row, opened(volumes[row.volume]), patch)
         for name in ARRAYS:
             np.testing.assert_array_equal(bank[name][i], getattr(made, name), err_msg=name)
+
+
+def test_colours_and_scale_stand_in_the_stored_row_too(tmp_path: Path) -> None:
+    volumes = [volume_of(tmp_path / "rgb", (2, 40, 50), channels=3)]
+    config = replace(
+        SMALL, scale=(0.5, 2.0), jitter="colours", contrast=0.5, saturation=0.5, hue=0.1
+    )
+    bank = build(config, volumes, tmp_path / "bank.zarr")
+    assert len(np.unique(bank["plan/scale"])) == 7
+    for i in range(7):
+        made = patch_of(row_in(bank, i, 0), opened(volumes[0]), config.patch)
+        for name in ARRAYS:
+            np.testing.assert_array_equal(bank[name][i], getattr(made, name), err_msg=name)
+
+
+def test_colours_of_grey_volumes_are_refused(
+    tmp_path: Path, volumes: list[tuple[Path, Path]]
+) -> None:
+    with pytest.raises(StoreError, match=r"needs 3 channels .* has 1; set it to normalised"):
+        build(replace(SMALL, jitter="colours"), volumes, tmp_path / "bank.zarr")
 
 
 def test_validation_patches_are_crops_as_they_are(

@@ -60,11 +60,12 @@ def source_coordinates(
     *,
     grid: FloatArray | None = None,
     angle: float = 0.0,
+    scale: float = 1.0,
     code: int = 0,
 ) -> FloatArray:
     """Where every pixel of a deformed section is read, relative to the undeformed one.
 
-    ``centre + R (p - centre) + displacement(p)`` for the pixels p of a section that is then
+    ``centre + R (p - centre) / scale + displacement(p)`` for the pixels p of a section that is then
     flipped and turned by `code`.
 
     Parameters
@@ -76,6 +77,8 @@ def source_coordinates(
         Displacements at the nodes; None: no bending.
     angle
         Of the rotation R, radians, from y towards x.
+    scale
+        By which the section is enlarged about its centre, > 0.
     code
         A symmetry, 0 to 7.
 
@@ -89,11 +92,11 @@ def source_coordinates(
     field = np.zeros((2, *before), np.float32) if grid is None else displacement_field(grid, before)
     y = np.arange(before[0], dtype=np.float32)[:, None]
     x = np.arange(before[1], dtype=np.float32)[None, :]
-    if angle == 0:
+    if angle == 0 and scale == 1:
         field[0] += y
         field[1] += x
     else:
-        (cy, cx), (cos, sin) = _centre(before), _turn(angle)
+        (cy, cx), (cos, sin) = _centre(before), _turn(angle, scale)
         field[0] += (cos * (y - cy) + cy) - sin * (x - cx)
         field[1] += (cos * (x - cx) + cx) + sin * (y - cy)
     return np.ascontiguousarray(symmetry.apply(field, code))
@@ -116,7 +119,7 @@ def warp(
 
     Parameters
     ----------
-    array : (..., y, x) float32, or uint8 and uint16 with order 0
+    array : (..., y, x) float32, or uint8, uint16 and int32 with order 0
         Beyond its edges it is mirrored; it should hold the pixels of `reach(coordinates)`.
     coordinates : (2, y', x') float32
         Where each pixel of the result lies in the sections of `array`.
@@ -151,5 +154,5 @@ def _centre(shape_yx: tuple[int, int]) -> tuple[np.float32, np.float32]:
     return np.float32((shape_yx[0] - 1) / 2), np.float32((shape_yx[1] - 1) / 2)
 
 
-def _turn(angle: float) -> tuple[np.float32, np.float32]:
-    return np.float32(np.cos(angle)), np.float32(np.sin(angle))
+def _turn(angle: float, scale: float) -> tuple[np.float32, np.float32]:
+    return np.float32(np.cos(angle) / scale), np.float32(np.sin(angle) / scale)

@@ -14,7 +14,13 @@ from numpy.typing import DTypeLike, NDArray
 
 FloatArray = NDArray[np.float32]
 
-Method = Literal["mean_std", "percentile", "none"]
+Method = Literal["mean_std", "percentile", "none", "imagenet", "caffe"]
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and deviation of red, green and blue, of the type's range."""
+
+CAFFE = (123.68, 116.779, 103.939)
+"""Mean of red, green and blue, of 255."""
 
 _LOW, _HIGH = 5, 995
 """Of the 1001 percentiles 0.0, 0.1, ... 100.0: those at 0.5 and 99.5."""
@@ -42,13 +48,19 @@ def normaliser(
     method
         mean_std: mean 0, deviation 1. percentile: percentiles 0.5 and 99.5 (where they are equal:
         minimum and maximum) become 0 and 1. none: divided by the largest value of an integer
-        `dtype`; floating point stays as it is.
+        `dtype`; floating point stays as it is. imagenet: divided so, then minus mean and by
+        deviation of ImageNet's colours. caffe: divided so, times 255, minus the mean of these
+        colours. Channels after blue begin with red again; a single one takes the mean of the three.
     dtype
         Type of the raw volume.
 
     Channels without spread (or without any finite voxel) become zero throughout, except with none.
     """
-    channels = [_channel(of, method, np.dtype(dtype)) for of in statistics]
+    count, kind = len(statistics), np.dtype(dtype)
+    if method in ("imagenet", "caffe"):
+        channels = [_coloured(of, method, kind, i, count) for i, of in enumerate(statistics)]
+    else:
+        channels = [_channel(of, method, kind) for of in statistics]
     offset, scale, fill = zip(*channels, strict=True) if channels else ((), (), ())
     return Normaliser(offset, scale, fill)
 
@@ -77,6 +89,24 @@ def normalise(raw: NDArray[Any], by: Normaliser) -> FloatArray:
         channel -= np.float32(offset)
         channel *= np.float32(scale)
     return out
+
+
+def restored(seen: FloatArray, by: Normaliser) -> FloatArray:
+    """The intensities that normalise to (c, z, y, x) `seen`; of channels without spread the offset.
+
+    NaN and infinities have become the mean of the channel.
+    """
+    out = seen.copy()
+    for channel, offset, scale in zip(out, by.offset, by.scale, strict=True):
+        if scale != 0:
+            channel /= np.float32(scale)
+        channel += np.float32(offset)
+    return out
+
+
+def range_of(dtype: DTypeLike) -> float:
+    """The largest value of an integer type; 1 of floating point."""
+    return _largest(np.dtype(dtype))
 
 
 @dataclass(frozen=True)
@@ -132,6 +162,18 @@ def _channel(
     scale = 1 / spread if spread > 0 else 0.0
     # Beyond float32 the volume is constant for every purpose, and inf * 0 would be NaN.
     return offset, scale if scale < np.finfo(np.float32).max else 0.0, mean
+
+
+def _coloured(
+    of: Mapping[str, Any], method: Method, dtype: np.dtype[Any], channel: int, count: int
+) -> tuple[float, float, float]:
+    """(offset, scale, fill) of one of `count` channels, by constants."""
+    range_ = 1.0 if dtype.kind == "f" else _largest(dtype)
+    means, spreads = IMAGENET if method == "imagenet" else ([n / 255 for n in CAFFE], [1 / 255] * 3)
+    mean, spread = means[channel % 3], spreads[channel % 3]
+    if count == 1:
+        mean, spread = sum(means) / 3, sum(spreads) / 3
+    return mean * range_, 1 / (spread * range_), _finite(of["mean"])
 
 
 def _finite(value: float | None) -> float:

@@ -47,12 +47,19 @@ class Scene:
     """Classes above 0 that occur in them."""
 
 
-def draw_place(rng: np.random.Generator, config: AugmentConfig, scene: Scene) -> Place:
-    """The centre of a patch; again, a few times, where one class takes too much of it."""
+def draw_place(
+    rng: np.random.Generator, config: AugmentConfig, scene: Scene, *, scale: float = 1.0
+) -> Place:
+    """The centre of a patch; again, a few times, where one class takes too much of it.
+
+    `scale`: by which the patch is enlarged, so that it shows less.
+    """
     place = _place(rng, config, scene)
     if config.largest_share < 1:
+        z, y, x = config.patch
+        shown = (z, max(1, round(y / scale)), max(1, round(x / scale)))
         for further in rng.spawn(_REDRAWS):
-            if _share_of_largest(place, config.patch, scene) < config.largest_share:
+            if _share_of_largest(place, shown, scene) < config.largest_share:
                 break
             place = _place(further, config, scene)
     return place
@@ -127,7 +134,7 @@ def _thinned(rng: np.random.Generator, place: Place, chance: float, scene: Scene
 
 
 def _share_of_largest(place: Place, patch: Zyx, scene: Scene) -> float:
-    """Of the voxels with a class in a patch as it is; 1 where there are none."""
+    """Of the voxels with a class in a patch that is not deformed; 1 where there are none."""
     volume, centre = place
     z, y, x = (c - n // 2 for c, n in zip(centre, patch, strict=True))
     box = Box((z, y, x), (z + patch[0], y + patch[1], x + patch[2])).clip(scene.shapes[volume])

@@ -4,6 +4,7 @@ Row i depends on the seed, the fold, i and the volumes alone: not on how many pa
 who makes them or in which order.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,7 +14,17 @@ from numpy.typing import NDArray
 from unet_core.config import AugmentConfig
 from unet_core.geometry import Box, Zyx
 from unet_core.ops import elastic, symmetry
-from unet_core.ops.intensity import Jitter, Normaliser, draw_jitter, jitter, normalise
+from unet_core.ops.affinities import affinities_of
+from unet_core.ops.colours import Colours, draw_colours, recoloured
+from unet_core.ops.intensity import (
+    Jitter,
+    Normaliser,
+    draw_jitter,
+    jitter,
+    normalise,
+    range_of,
+    restored,
+)
 from unet_core.ops.placement import Scene, draw_place
 
 FloatArray = NDArray[np.float32]
@@ -46,11 +57,17 @@ class Row:
     angle: float
     """Rotation in the section, radians."""
 
+    scale: float
+    """By which the section is enlarged."""
+
     grid: FloatArray
     """(2, k, k) displacements at the nodes, pixels, (y, x); the same for all sections."""
 
     jitter: Jitter
-    """Of the intensities."""
+    """Of the normalised intensities."""
+
+    colours: Colours
+    """Of red, green and blue, before they are normalised."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +78,7 @@ class Patch:
     """(c, z, y, x), normalised and jittered."""
 
     target: ByteArray
-    """(z, y, x), class per voxel, 255 ignored."""
+    """(z, y, x), class per voxel, or (offsets, z, y, x), affinities; 255 ignored."""
 
     border: HalfArray
     """(z, y, x), border term of the loss weight, >= 0."""
@@ -77,8 +94,12 @@ def config_of(config: AugmentConfig, fold: Fold) -> AugmentConfig:
         elastic_sd_px=0.0,
         symmetries=False,
         rotation=False,
+        scale=(1.0, 1.0),
+        jitter="normalised",
         contrast=0.0,
         brightness=0.0,
+        saturation=0.0,
+        hue=0.0,
         noise_sd=0.0,
     )
 
@@ -94,23 +115,36 @@ def draw_row(
     drawn = np.random.default_rng([config.seed, _FOLD_CODES[fold], index])
     # One stream per purpose, and every draw made whether it is used or not: switching one kind of
     # deformation on or off leaves all else as it was.
-    place, turn, bend, grey = drawn.spawn(4)
-    volume, centre = draw_place(place, config, scene)
+    place, turn, bend, grey, zoom, colour = drawn.spawn(6)
+    scale = float(zoom.uniform(*config.scale))
+    volume, centre = draw_place(place, config, scene, scale=scale)
     code, flip_z = int(turn.integers(8)), bool(turn.integers(2))
     angle = float(turn.uniform(-np.pi, np.pi))
+    kept = {True: 7, "left_right": 1, False: 0}[config.symmetries]
+    coloured = config.jitter == "colours"
     return Row(
         volume=volume,
         centre=centre,
-        code=code if config.symmetries else 0,
-        flip_z=flip_z and config.symmetries,
+        code=code & kept,
+        flip_z=flip_z and config.symmetries is True,
         angle=angle if config.rotation else 0.0,
+        scale=scale,
         grid=elastic.draw_displacement(bend, config.elastic_nodes, config.elastic_sd_px),
         jitter=draw_jitter(
             grey,
-            contrast=config.contrast,
-            brightness=config.brightness,
+            contrast=0.0 if coloured else config.contrast,
+            brightness=0.0 if coloured else config.brightness,
             noise_sd=config.noise_sd,
         ),
+        colours=draw_colours(
+            colour,
+            brightness=config.brightness,
+            contrast=config.contrast,
+            saturation=config.saturation,
+            hue=config.hue,
+        )
+        if coloured
+        else Colours(),
     )
 
 
@@ -130,7 +164,9 @@ def source_of(row: Row, patch: Zyx) -> tuple[Box, FloatArray]:
         Coordinates (y, x) in sections of the box, for `make_patch`.
     """
     z, y, x = patch
-    coordinates = elastic.source_coordinates((y, x), grid=row.grid, angle=row.angle, code=row.code)
+    coordinates = elastic.source_coordinates(
+        (y, x), grid=row.grid, angle=row.angle, scale=row.scale, code=row.code
+    )
     (y0, x0), (y1, x1) = elastic.reach(coordinates)
     before = symmetry.shape_before((y, x), row.code)
     z_start, y_start, x_start = (c - n // 2 for c, n in zip(row.centre, (z, *before), strict=True))
@@ -144,9 +180,10 @@ def make_patch(
     coordinates: FloatArray,
     *,
     raw: NDArray[np.generic],
-    target: ByteArray,
+    target: ByteArray | NDArray[np.uint32],
     border: FloatArray,
     by: Normaliser,
+    offsets: Sequence[Zyx] = (),
 ) -> Patch:
     """The patch of a row, from the voxels of its box.
 
@@ -155,19 +192,29 @@ def make_patch(
     coordinates : (2, y, x)
         Of `source_of`.
     raw : (c, z, y', x'), any real type
-        The box of `source_of` in the raw volume.
+        The box of `source_of` in the raw volume; of 3 channels where the row has colours.
     target, border : (z, y', x') uint8, float32
-        The same box there.
+        The same box there; with `offsets` ids of objects (uint32) instead of classes.
     by
         Normaliser of the raw volume.
+    offsets
+        Of the affinities to learn: those of the deformed objects.
     """
     seen = elastic.warp(normalise(raw, by), coordinates, order=3)
-    classes = elastic.warp(target, coordinates, order=0)
+    if row.colours != Colours():
+        whole = np.float32(range_of(raw.dtype))
+        seen = normalise(recoloured(restored(seen, by) / whole, row.colours) * whole, by)
     weight = elastic.warp(border, coordinates, order=1)
     step = -1 if row.flip_z else 1
+    if offsets:
+        # OpenCV knows no uint32; nearest voxels are copied bit by bit.
+        ids = elastic.warp(target.view(np.int32), coordinates, order=0)[::step]
+        learnt = affinities_of(ids.view(np.uint32), offsets)
+    else:
+        learnt = elastic.warp(target.astype(np.uint8, copy=False), coordinates, order=0)[::step]
     return Patch(
         raw=_half(jitter(seen, row.jitter)[:, ::step]),
-        target=np.ascontiguousarray(classes[::step]),
+        target=np.ascontiguousarray(learnt),
         border=_half(weight[::step]),
     )
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from itertools import zip_longest
 from math import prod
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unet_core.config import AugmentConfig, Resources
 from unet_core.errors import StoreError
-from unet_core.geometry import Box, Zyx
+from unet_core.geometry import IGNORED_ID, Box, Zyx
 from unet_core.io.arrays import array_digest, create_array, open_level, read, read_mirrored
 from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import attributes_of, content_of, write_group
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 TARGET = "labels/target/0"
 """Array of a weights store that holds the class of every voxel."""
 
+OBJECTS = "labels/objects/0"
+"""Array that holds the ids of objects, where affinities are learnt."""
+
 Columns = dict[str, NDArray[Any]]
 """Arrays of the bank by name, one row per patch."""
 
@@ -43,6 +46,8 @@ class Volume:
     shape: Zyx
     channels: int
     normaliser: Normaliser
+    offsets: tuple[Zyx, ...] = ()
+    """Of the affinities to learn; none: classes are learnt."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ def build_patch_bank(
     out
         Gets ``raw`` (n, c, z, y, x) float16, ``target`` (n, z, y, x) uint8 with 255 ignored,
         ``border`` (n, z, y, x) float16, and one row per patch in each array of ``plan``. Its
-        attribute ``unet`` counts the target voxels of each class over the whole bank.
+        attribute ``unet`` counts the target voxels of each class over the whole bank. Where
+        affinities are learnt, ``target`` is (n, offsets, z, y, x) of 0 and 1, which are counted.
 
     Raises
     ------
@@ -94,16 +100,17 @@ def build_patch_bank(
     with building(
         out, stage="augment", settings={"augment": settings, "fold": fold}, inputs=made_from
     ) as build:
-        _create(build, drawn, volumes[0].channels)
+        offsets = volumes[0].offsets
+        _create(build, drawn, volumes[0].channels, affinities=len(offsets))
         above = [number for number, count in enumerate(known) if number and count]
         work = partial(fill_rows, config=drawn, fold=fold, volumes=volumes, classes=above, out=out)
         n, step = drawn.patches, drawn.shard_patches
         plan = [Rows(start, min(start + step, n)) for start in range(0, n, step)]
         with Crew(resources) as crew:
-            need_mb = _need_mb(drawn, volumes[0].channels)
+            need_mb = _need_mb(drawn, volumes[0].channels, affinities=len(offsets))
             notes = crew.run(build, "patches", work, plan, need_mb=need_mb)
         counts = _total(notes, len(known))
-        _check_counts(counts, drawn, fold)
+        _check_counts(counts, drawn, fold, affinities=bool(offsets))
         write_group(build.store / "plan", {})
         build.publish(
             unet={
@@ -111,6 +118,7 @@ def build_patch_bank(
                 "channels": volumes[0].channels,
                 "patch": list(drawn.patch),
                 "fold": fold,
+                **({"affinities": [list(offset) for offset in offsets]} if offsets else {}),
                 **counts,
             }
         )
@@ -149,10 +157,23 @@ def patch_of(row: Row, volume: Volume, shape: Zyx) -> Patch:
         row,
         coordinates,
         raw=read_mirrored(open_level(volume.raw), box),
-        target=read_mirrored(open_level(volume.weights, TARGET), box),
+        target=_learnt_from(volume, box),
         border=read_mirrored(open_level(volume.weights), box),
         by=volume.normaliser,
+        offsets=volume.offsets,
     )
+
+
+def _learnt_from(volume: Volume, box: Box) -> NDArray[Any]:
+    """Classes of a box; for affinities the ids, unknown outside of the volume."""
+    if not volume.offsets:
+        return read_mirrored(open_level(volume.weights, TARGET), box)
+    ids: NDArray[np.uint32] = np.full(box.shape, IGNORED_ID, np.uint32)
+    known = box.clip(volume.shape)
+    if known.size:
+        level = open_level(volume.weights, OBJECTS)
+        ids[known.relative_to(box.start).slices] = read(level, known)
+    return ids
 
 
 def _volumes(
@@ -172,6 +193,17 @@ def _volumes(
                 f"{volumes[0].channels}; one network needs volumes of equal channels: leave "
                 "those with others out of this workflow's volumes"
             )
+    if config.jitter == "colours" and volumes[0].channels != 3:
+        raise StoreError(
+            f"augment.jitter colours needs 3 channels (red, green and blue), {volumes[0].raw} has "
+            f"{volumes[0].channels}; set it to normalised"
+        )
+    if len({volume.offsets for volume in volumes}) > 1:
+        raise StoreError(
+            "the weights stores differ in their affinities "
+            f"({', '.join(str(list(map(list, v.offsets))) for v in volumes)}); make all with the "
+            "same weights.affinities"
+        )
     if not any(prod(volume.shape) for volume in volumes):
         raise StoreError("no volume has any voxel; give at least one that is not empty")
     known = [attributes_of(volume.weights)["unet"].get("classes", []) for volume in volumes]
@@ -195,26 +227,30 @@ def _volume(raw: Path, weights: Path, config: AugmentConfig) -> Volume:
         )
     z, y, x = shape
     by = normaliser(statistics, config.normalise, level.dtype)
-    return Volume(raw, weights, (z, y, x), channels, by)
+    told = attributes_of(weights)["unet"].get("affinities", ())
+    return Volume(raw, weights, (z, y, x), channels, by, tuple((a, b, c) for a, b, c in told))
 
 
-def _create(build: Build, config: AugmentConfig, channels: int) -> None:
+def _create(build: Build, config: AugmentConfig, channels: int, *, affinities: int) -> None:
     """Create the arrays of the bank, uncompressed: warping anew is quicker than unpacking."""
     # What is written is float16 noise to a compressor, and training reads patches at random.
     k = config.elastic_nodes
+    target = ("nczyx", (affinities, *config.patch)) if affinities else ("nzyx", config.patch)
     for name, axes, shape, dtype in (
         ("raw", "nczyx", (channels, *config.patch), "float16"),
-        ("target", "nzyx", config.patch, "uint8"),
+        ("target", *target, "uint8"),
         ("border", "nzyx", config.patch, "float16"),
         ("plan/volume", "n", (), "int32"),
         ("plan/centre", "na", (3,), "int64"),
         ("plan/symmetry", "n", (), "uint8"),
         ("plan/flip_z", "n", (), "bool"),
         ("plan/angle", "n", (), "float64"),
+        ("plan/scale", "n", (), "float64"),
         ("plan/displacement", "nayx", (2, k, k), "float32"),
         ("plan/gain", "n", (), "float32"),
         ("plan/shift", "n", (), "float32"),
         ("plan/noise_seed", "n", (), "int64"),
+        ("plan/colours", "na", (5,), "float32"),
     ):
         chunk = config.shard_patches if name.startswith("plan/") else 1
         create_array(
@@ -241,10 +277,12 @@ def _plan_columns(rows: Sequence[Row]) -> Columns:
         "plan/symmetry": np.array([row.code for row in rows], np.uint8),
         "plan/flip_z": np.array([row.flip_z for row in rows], bool),
         "plan/angle": np.array([row.angle for row in rows], np.float64),
+        "plan/scale": np.array([row.scale for row in rows], np.float64),
         "plan/displacement": np.array([row.grid for row in rows], np.float32),
         "plan/gain": np.array([row.jitter.gain for row in rows], np.float32),
         "plan/shift": np.array([row.jitter.shift for row in rows], np.float32),
         "plan/noise_seed": np.array([row.jitter.noise_seed for row in rows], np.int64),
+        "plan/colours": np.array([astuple(row.colours) for row in rows], np.float32),
     }
 
 
@@ -252,12 +290,13 @@ def _read_target(volumes: Sequence[Volume], volume: int, box: Box) -> NDArray[np
     return read(open_level(volumes[volume].weights, TARGET), box)
 
 
-def _need_mb(config: AugmentConfig, channels: int) -> float:
+def _need_mb(config: AugmentConfig, channels: int, *, affinities: int) -> float:
     """A process with its libraries, the patches of one file, and the region of one patch."""
     voxels = prod(config.patch)
-    stored = voxels * config.shard_patches * (2 * channels + 3)
+    stored = voxels * config.shard_patches * (2 * channels + 2 + max(1, affinities))
     # Twice while a file is put together; float32 copies of the region, read with a margin.
-    return 300 + (2 * stored + 2 * voxels * (12 * channels + 12)) / 10**6
+    shown = voxels * max(1.0, 1 / config.scale[0]) ** 2
+    return 300 + (2 * stored + 2 * shown * (12 * channels + 12)) / 10**6
 
 
 def _count(target: NDArray[np.uint8]) -> list[int]:
@@ -274,7 +313,9 @@ def _total(notes: Sequence[list[int]], classes: int) -> dict[str, Any]:
     return {"classes": sums, "ignored": sum(note[-1] for note in notes)}
 
 
-def _check_counts(counts: dict[str, Any], config: AugmentConfig, fold: Fold) -> None:
+def _check_counts(
+    counts: dict[str, Any], config: AugmentConfig, fold: Fold, *, affinities: bool
+) -> None:
     """Refuse a bank that nothing can be learnt from; warn of classes that it does not show."""
     if not any(counts["classes"]):
         raise StoreError(
@@ -283,7 +324,7 @@ def _check_counts(counts: dict[str, Any], config: AugmentConfig, fold: Fold) -> 
             "where annotations are few"
         )
     for number, count in enumerate(counts["classes"]):
-        if count == 0:
+        if count == 0 and not affinities:
             log.warning(
                 "none of the %d %s patches has a voxel of class %d: nothing can be learnt or said "
                 "of it; raise the number of patches or augment.foreground_share, or give volumes "
