@@ -26,8 +26,9 @@ def mobilenet_taps(
 ) -> list[str]:
     """Maps at 1/2, 1/4, ..., 1/32 of the voxels.
 
-    `dilated`: what follows the map at 1/16 keeps its voxels, and spreads its kernels instead;
-    those of one voxel too, for the same bits as others have. `widened`: the last 1x1 convolution, to 1280 channels, is there.
+    `dilated`: what follows the map at 1/16 keeps its voxels, and spreads its kernels instead; those
+    of one voxel too, for the same bits as others have. `widened`: the last 1x1 convolution, to 1280
+    channels, is there.
     """
     x = _finished(sketch, x, "encoder.features.0", 32, kernel=3, stride=2)
     taps: list[str] = []
