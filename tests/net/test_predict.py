@@ -204,16 +204,26 @@ def test_averaging_is_the_mean_over_flips_and_turns() -> None:
     assert np.ptp(np.array(each), axis=0).max() > 0.01
 
 
-def test_averaged_probabilities_do_not_depend_on_tiles_and_turn_with_the_volume() -> None:
+@pytest.mark.parametrize(
+    ("averaging", "averaged"),
+    [("symmetries", "probabilities"), ("turns", "logits"), ("mirrors", "logits")],
+)
+def test_averages_do_not_depend_on_tiles_and_turn_with_the_volume(
+    averaging: str, averaged: str
+) -> None:
     model = NetworkConfig(width=4, depth=2)
-    config = replace(FLOAT32, averaging="symmetries")
+    config = replace(FLOAT32, averaging=averaging, averaged=averaged)
     predictor = in_float64(Predictor(trained(model), config))
     volume = noise(model, (1, 24, 40))
     whole = at_once(predictor, volume)
     assert np.array_equal(run(predictor, volume, tile_px=8, block=(1, 12, 20)), whole)
+
+    def moved(x: np.ndarray) -> np.ndarray:
+        return x[..., ::-1] if averaging == "mirrors" else np.rot90(x, axes=(-2, -1))
+
     # 24 and 40 are multiples of 2^depth, so the grid of the turned volume is the turned grid
-    turned = at_once(predictor, np.ascontiguousarray(np.rot90(volume, axes=(-2, -1))))
-    assert abs(turned.astype(int) - np.rot90(whole, axes=(-2, -1))).max() <= 1
+    turned = at_once(predictor, np.ascontiguousarray(moved(volume)))
+    assert abs(turned.astype(int) - moved(whole)).max() <= 1
 
 
 def test_bytes_are_255_p_with_halves_rounded_up() -> None:
