@@ -81,7 +81,7 @@ def test_a_configuration_is_accepted_with_its_presets_and_its_sheet(
     monkeypatch.chdir(REPOSITORY)
     config = told(CONFIG / "config.yaml") | (told(path) if path else {})
     asked = load_workflow(config, presets=CONFIG / "models")
-    assert {"train", "validation", "test"} <= {v.fold for v in asked.volumes.values()}
+    assert {"train", "test"} <= {v.fold for v in asked.volumes.values()}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

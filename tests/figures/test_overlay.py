@@ -6,10 +6,12 @@ from unet_core.figures.overlay import (
     MISSED,
     SURPLUS,
     border_errors,
+    class_errors,
     colours,
     error_picture,
     grey,
     montage,
+    red_green_blue,
 )
 from unet_core.geometry import IGNORED_ID
 
@@ -53,8 +55,30 @@ def test_where_truth_is_ignored_nothing_is_an_error() -> None:
 def test_errors_stand_out_in_their_colours() -> None:
     raw = grey(np.full((20, 30), 100), low=0, high=255)
     whole = np.ones((20, 30), np.uint32)
-    assert (error_picture(raw, whole, halves(14)) == MISSED).all(-1).sum() == 20
-    assert (error_picture(raw, halves(14), whole) == SURPLUS).all(-1).sum() == 20
+    missed = error_picture(raw, whole, halves(14), foreground=None)
+    surplus = error_picture(raw, halves(14), whole, foreground=None)
+    assert (missed == MISSED).all(-1).sum() == 20
+    assert (surplus == SURPLUS).all(-1).sum() == 20
+
+
+def test_of_classes_each_voxel_is_missed_surplus_or_found() -> None:
+    truth = np.array([[1, 1, 0, 0, 2, IGNORED_ID]], np.uint32)
+    labels = np.array([[7, 0, 8, 0, 9, 9]], np.uint64)
+    of = class_errors(labels, truth, foreground=1)
+    assert [mask.astype(int).tolist()[0] for mask in of] == [
+        [0, 1, 0, 0, 0, 0],
+        [0, 0, 1, 0, 1, 0],
+        [1, 0, 0, 0, 0, 0],
+    ]
+    raw = grey(np.zeros((1, 6)), low=0, high=1)
+    picture = error_picture(raw, labels, truth, foreground=1)
+    assert picture[0, 1].tolist() == list(MISSED)
+    assert picture[0, 2].tolist() == list(SURPLUS)
+
+
+def test_colours_share_one_scale() -> None:
+    values = np.array([10, 60, 110])[:, None, None] * np.ones((1, 2, 2))
+    assert red_green_blue(values, low=10, high=110)[0, 0].tolist() == [0, 127, 255]
 
 
 @given(st.lists(st.integers(1, 2**63), min_size=2, max_size=20, unique=True))

@@ -31,6 +31,11 @@ def grey(values: npt.NDArray[Any], *, low: float, high: float) -> Picture:
     return np.repeat(picture, 3, axis=-1)
 
 
+def red_green_blue(values: npt.NDArray[Any], *, low: float, high: float) -> Picture:
+    """(3, y, x) values as red, green and blue, `low` black and `high` full."""
+    return np.stack([grey(channel, low=low, high=high)[..., 0] for channel in values], axis=-1)
+
+
 def colours(ids: npt.NDArray[Any]) -> Picture:
     """(y, x) ids in colours that only depend on the id; 0 and ignored ids are black."""
     hashed = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -76,10 +81,33 @@ def border_errors(
     return expected & ~near_found, found & ~near_truth & ~ignored, found & near_truth & ~ignored
 
 
-def error_picture(raw: Picture, labels: npt.NDArray[Any], truth: npt.NDArray[Any]) -> Picture:
-    """The raw section, dimmed, with missed borders red, surplus ones blue and found ones white."""
+def class_errors(
+    labels: npt.NDArray[Any], truth: npt.NDArray[Any], *, foreground: int | tuple[int, ...]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Voxels of the class (or classes) `foreground` that are missed, surplus and found, (y, x) each.
+
+    Those within any of the `labels` were found; where truth is ignored nothing is an error.
+    """
+    known, expected, found = truth != IGNORED_ID, np.isin(truth, foreground), labels != 0
+    return expected & ~found, found & ~expected & known, found & expected
+
+
+def error_picture(
+    raw: Picture,
+    labels: npt.NDArray[Any],
+    truth: npt.NDArray[Any],
+    *,
+    foreground: int | tuple[int, ...] | None,
+) -> Picture:
+    """The raw section, dimmed, with what is missed red, what is surplus blue and found white.
+
+    Borders of objects; where truth holds classes (`foreground`: which is looked for) its voxels.
+    """
     picture = (raw * 0.55).astype(np.uint8)
-    missed, surplus, found = border_errors(labels, truth)
+    if foreground is None:
+        missed, surplus, found = border_errors(labels, truth)
+    else:
+        missed, surplus, found = class_errors(labels, truth, foreground=foreground)
     for mask, colour, share in ((found, FOUND, 0.45), (missed, MISSED, 1.0), (surplus, SURPLUS, 1)):
         over = np.zeros_like(picture)
         over[mask] = colour

@@ -28,6 +28,15 @@ _OF_LABELS = {
     "v_info": "V_info of the labels",
 }
 
+_OF_OBJECTS = (
+    "V_rand of the labels, borders thinned",
+    "V_info of the labels, borders thinned",
+    "adapted Rand error",
+    "average precision at IoU 0.5",
+    "foreground Dice",
+)
+_OF_CLASSES = ("Dice of class ", "mean Dice over classes", "accuracy over classes")
+
 _OF_PROBABILITY = {
     "v_rand": ("V_rand", "↑"),
     "v_info": ("V_info", "↑"),
@@ -49,11 +58,31 @@ def measures(scores: Mapping[str, Any]) -> Iterator[Measure]:
     for name, title in (("dice", "Dice"), ("iou", "IoU"), ("accuracy", "accuracy")):
         yield Measure(VOXELS, f"foreground {title}", inside["variant"], "↑", inside[name])
     if classes := scores["classes"]:
+        variant = classes["variant"]
         for name, title in (("dice", "Dice"), ("iou", "IoU")):
-            value = classes[f"mean_{name}"]
-            yield Measure(VOXELS, f"mean {title} over classes", classes["variant"], "↑", value)
+            for number, value in enumerate(classes[name]):
+                yield Measure(VOXELS, f"{title} of class {number}", variant, "↑", value)
+            mean = classes[f"mean_{name}"]
+            yield Measure(VOXELS, f"mean {title} over classes", variant, "↑", mean)
+        yield Measure(VOXELS, "accuracy over classes", variant, "↑", classes["accuracy"])
     if scores["isbi"]:
         yield from _challenge(scores["isbi"])
+
+
+def headline(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of a table that are shown on top: of its objects, and of its classes if it has any.
+
+    Where classes were scored and the measures of ISBI 2012 were not, objects are not what counts.
+    """
+    classes = [row for row in rows if row["name"].startswith(_OF_CLASSES)]
+    of_objects = not classes or any(row["group"] == CHALLENGE for row in rows)
+    shown, seen = [], set()
+    for row in rows:
+        if row in classes or (of_objects and row["name"] in _OF_OBJECTS):
+            if row["name"] not in seen:
+                shown.append(row)
+            seen.add(row["name"])
+    return shown
 
 
 def score_table(columns: Mapping[Hashable, Mapping[str, Any]]) -> dict[str, Any]:

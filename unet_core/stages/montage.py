@@ -13,7 +13,8 @@ from unet_core.geometry import IGNORED_ID, Box, Zyx, fine
 from unet_core.io.arrays import open_level, read
 from unet_core.io.atomic import replacing
 from unet_core.io.ngff import attributes_of
-from unet_core.io.probabilities import open_probabilities
+from unet_core.io.probabilities import open_probabilities, read_foreground
+from unet_core.io.truth import open_truth
 
 
 def draw_montage(
@@ -30,15 +31,15 @@ def draw_montage(
     """Write a JPEG of `config.sections` sections of a volume, voxel by voxel as predicted.
 
     Of a region that was computed alone, and of sections wider than `config.width_px`, the middle
-    is shown. Columns: raw, probability of the foreground class, objects over raw, and with truth
-    the borders missed, surplus and found. What was not computed (outside of `mask`, in failed
-    blocks) is a flat blue-grey in these, and no error. Of raw and truth the first of the voxels
-    that are predicted as one are shown.
+    is shown. Columns: raw (its first channel; three are red, green and blue), probability of the
+    foreground class, objects over raw, and with truth the borders missed, surplus and found, or,
+    where truth holds classes, the voxels of the foreground class. What was not computed (outside
+    of `mask`, in failed blocks) is a flat blue-grey in these, and no error. Of raw and truth the
+    first of the voxels that are predicted as one are shown.
     """
     source = open_probabilities(probabilities, [mask] if mask else [])
-    channel, step = source.channel(objects.foreground), source.downsample
-    statistics = attributes_of(raw)["unet"]["statistics"][0]
-    low, high = statistics["percentiles"][5], statistics["percentiles"][995]
+    step = source.downsample
+    classes = truth is not None and open_truth(truth).kind == "semantic"
     z, y, x = open_level(labels).shape
     shown = source.region or Box((0, 0, 0), (z, y, x))
     count = min(config.sections, shown.shape[0])
@@ -46,29 +47,42 @@ def draw_montage(
     rows = []
     for section in chosen:
         box = _middle(section, shown, config.width_px)
-        grey = overlay.grey(_coarse(raw, box, step)[0, 0], low=low, high=high)
-        stored = read(open_level(probabilities), box)[channel, 0]
+        seen = _picture(raw, box, step)
+        stored = read_foreground(source, box, objects.classes)[0]
         ids = read(open_level(labels), box)[0]
         computed = source.computed(box)
         absent = None if computed is None else ~computed[0]
         shown_as = overlay.grey(stored, low=0, high=1 if stored.dtype.kind == "f" else 255)
-        objects_drawn = overlay.blended(grey, overlay.colours(ids), 0.45)
+        objects_drawn = overlay.blended(seen, overlay.colours(ids), 0.45)
         row = {
-            "raw": grey,
+            "raw": seen,
             "probability": overlay.without(shown_as, absent),
             "objects": overlay.without(objects_drawn, absent),
         }
         if truth is not None:
             annotated = _coarse(truth, box, step)[0]
-            row["truth"] = overlay.blended(grey, overlay.colours(annotated), 0.45)
+            row["truth"] = overlay.blended(seen, overlay.colours(annotated), 0.45)
             scored = annotated if absent is None else np.where(absent, IGNORED_ID, annotated)
-            errors = overlay.error_picture(grey, ids, scored)
+            foreground = objects.foreground if classes else None
+            errors = overlay.error_picture(seen, ids, scored, foreground=foreground)
             row["missed red, surplus blue"] = overlay.without(errors, absent)
         rows.append(row)
     names = [f"section {section * step[0]}" for section in chosen]
     picture = overlay.montage(rows, names)
     with replacing(out) as partial:
         Image.fromarray(picture).save(partial, "JPEG", quality=75)
+
+
+def _picture(raw: Path, box: Box, step: Zyx) -> overlay.Picture:
+    """The one section of a box; colours share one scale, so that they stay what they are."""
+    of = attributes_of(raw)["unet"]["statistics"]
+    values = _coarse(raw, box, step)[:, 0]
+    of = of if len(values) == 3 else of[:1]
+    low = min(channel["percentiles"][5] for channel in of)
+    high = max(channel["percentiles"][995] for channel in of)
+    if len(values) == 3:
+        return overlay.red_green_blue(values, low=low, high=high)
+    return overlay.grey(values[0], low=low, high=high)
 
 
 def _coarse(store: Path, box: Box, step: Zyx) -> npt.NDArray[Any]:

@@ -25,7 +25,7 @@ from unet_core.errors import StoreError
 from unet_core.figures.curves import threshold_curves, training_curves
 from unet_core.figures.flow import rule_graph
 from unet_core.figures.page import drawn, embedded, render
-from unet_core.figures.tables import as_tsv, score_table
+from unet_core.figures.tables import as_tsv, headline, score_table
 from unet_core.io.arrays import open_level
 from unet_core.io.atomic import write_text
 from unet_core.io.ngff import attributes_of, voxel_size_of
@@ -145,28 +145,16 @@ def _tables(
 
 def _cards(tables: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The headline of every model: some measures of its first fold, all volumes added up."""
-    wanted = (
-        "V_rand of the labels, borders thinned",
-        "V_info of the labels, borders thinned",
-        "adapted Rand error",
-        "average precision at IoU 0.5",
-        "foreground Dice",
-    )
-    cards = []
-    for table in tables:
-        last, seen = table["folds"][0]["columns"] - 1, set()
-        for row in table["rows"]:
-            if row["name"] in wanted and row["name"] not in seen:
-                seen.add(row["name"])
-                cards.append(
-                    {
-                        "name": f"{row['name']} {row['better']}",
-                        "place": f"{table['model']} on {table['folds'][0]['name']}",
-                        "variant": row["variant"],
-                        "value": row["values"][last],
-                    }
-                )
-    return cards
+    return [
+        {
+            "name": f"{row['name']} {row['better']}",
+            "place": f"{table['model']} on {table['folds'][0]['name']}",
+            "variant": row["variant"],
+            "value": row["values"][table["folds"][0]["columns"] - 1],
+        }
+        for table in tables
+        for row in headline(table["rows"])
+    ]
 
 
 def _model(folder: Path, name: str) -> dict[str, Any]:
