@@ -19,6 +19,7 @@ from unet_core.config import (
     InferConfig,
     NetworkConfig,
     ObjectsConfig,
+    PretrainedConfig,
     ReportConfig,
     Resources,
     ScoreConfig,
@@ -144,9 +145,31 @@ def _train(options: argparse.Namespace) -> None:
         model=section("model", NetworkConfig),
         patches=options.patches,
         validation=options.validation,
+        initial=options.initial,
         out=options.out,
         resources=_resources(options),
     )
+
+
+def _import(options: argparse.Namespace) -> None:
+    from unet_core.stages.import_weights import import_weights
+
+    given = _mapping("--config", options.config)
+    section = _sections(options, pretrained=_told(options, "preset", "normalise", "order"))
+    import_weights(
+        section("pretrained", PretrainedConfig),
+        source=options.file,
+        model=section("model", NetworkConfig) if "model" in given else None,
+        channels=options.channels,
+        seed=options.seed,
+        out=options.out,
+    )
+
+
+def _told(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """What was given of settings that have an option of their own."""
+    given = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _infer(options: argparse.Namespace) -> None:
@@ -333,6 +356,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "check": _check,
     "weights": _weights,
     "augment": _augment,
+    "import": _import,
     "train": _train,
     "infer": _infer,
     "calibrate": _calibrate,

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
+from unet_core.config.data import Normalise
 from unet_core.config.resources import Launcher
 from unet_core.io.remote import location
 
@@ -85,6 +86,9 @@ def parser() -> argparse.ArgumentParser:
     add = stage("train", "Patch bank to checkpoint and history.").add_argument
     add("--patches", type=_store, required=True, help="bank of `unet-core augment`")
     add("--validation", type=_store, help="bank that decides which weights are kept")
+    add("--initial", type=Path, help="checkpoint that training begins with (default: drawn)")
+
+    _import(commands)
 
     text = "Class probabilities of volumes, one after another, block by block."
     command = stage("infer", text, outs="one for each --raw")
@@ -156,6 +160,23 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="another seed gives another volume (default 0)")
     add("--out", type=Path, required=True, help="folder that is written to")
     return whole
+
+
+def _import(commands: Any) -> None:
+    text = "A checkpoint of another system (milesial, mmsegmentation, Keras, ...) to one of ours."
+    add = commands.add_parser("import", help=text, description=text).add_argument
+    told = ".pt, .pth, .safetensors, .h5, .keras: told apart by its keys; no code in it is run"
+    add("file", type=Path, metavar="FILE", help=told)
+    add("--out", type=Path, required=True, help="checkpoint that is written, such as best.pt")
+    told = "settings pretrained as in config.yaml, and model: what the weights are for, as JSON"
+    add("--config", default="{}", metavar="JSON", help=told)
+    add("--preset", help="which of config/models it is; where its keys leave a choice")
+    told = "how its intensities were normalised, as augment.normalise (default mean_std)"
+    add("--normalise", choices=get_args(Normalise), help=told)
+    told = "channel of the volume that is shown as its channel 0, 1, ..., such as 2 1 0"
+    add("--order", type=int, nargs="+", metavar="CHANNEL", help=told)
+    add("--channels", type=int, help="of the volume; its first layer is adapted to them")
+    add("--seed", type=int, default=0, help="of weights that are drawn (default 0)")
 
 
 def _nodes(text: str) -> tuple[str, int]:

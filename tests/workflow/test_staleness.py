@@ -33,8 +33,12 @@ SETTING_READERS: dict[str, set[str]] = {
     "augment.elastic_nodes": {"augment train"},
     "augment.symmetries": {"augment train"},
     "augment.rotation": {"augment train"},
+    "augment.scale": {"augment train"},
+    "augment.jitter": {"augment train"},
     "augment.contrast": {"augment train"},
     "augment.brightness": {"augment train"},
+    "augment.saturation": {"augment train"},
+    "augment.hue": {"augment train"},
     "augment.noise_sd": {"augment train"},
     "augment.validation_patches": {"augment validation"},
     "infer.tile_px": set(),
@@ -85,8 +89,12 @@ EDITS: dict[str, Any] = {
     "augment.elastic_nodes": 4,
     "augment.symmetries": False,
     "augment.rotation": True,
+    "augment.scale": [0.5, 2.0],
+    "augment.jitter": "colours",
     "augment.contrast": 0.2,
     "augment.brightness": 0.2,
+    "augment.saturation": 0.5,
+    "augment.hue": 0.1,
     "augment.noise_sd": 0.01,
     "augment.border_bias": 0.5,
     "augment.foreground_share": 0.33,
@@ -154,6 +162,13 @@ EDITS: dict[str, Any] = {
 """Another value for every setting there is but those of `TOLD`."""
 
 TOLD: dict[str, Any] = {
+    "pretrained.file": "weights.pth",
+    "pretrained.preset": "milesial",
+    "pretrained.part": "encoder",
+    "pretrained.normalise": "none",
+    "pretrained.order": [2, 1, 0],
+    "train.frozen": "encoder",
+    "train.layer_decay": 0.9,
     "model.architecture": "unetpp",
     "model.output": "sigmoid",
     "model.encoder": "resnet18",
@@ -220,6 +235,9 @@ ALONGSIDE: dict[str, dict[str, Any]] = {
     "model.sections": {"augment": {"patch": [3, 188, 188]}},
     "model.convolutions": {"augment": {"patch": [1, 190, 190]}},
     "objects.foreground": {"model": {"classes": 3}},
+    "augment.jitter": {"model": {"channels": 3}},
+    "augment.saturation": {"augment": {"jitter": "colours"}, "model": {"channels": 3}},
+    "augment.hue": {"augment": {"jitter": "colours"}, "model": {"channels": 3}},
 }
 """What must be set as well for an edit to be accepted."""
 
@@ -290,7 +308,10 @@ def test_an_edit_reruns_the_stages_that_read_it_and_what_follows(
 def test_an_edit_that_needs_another_reruns_the_readers_of_both(
     edited: dict[str, set[str]], key: str
 ) -> None:
-    readers = set().union(*(SECTION_READERS[name] for name in edit(key)))
+    changed = [(section, name) for section, names in edit(key).items() for name in names]
+    readers = set[str]().union(
+        *(SETTING_READERS.get(f"{s}.{n}", SECTION_READERS[s]) for s, n in changed)
+    )
     assert stages(edited[key]) == after(readers)
 
 

@@ -7,6 +7,9 @@ from pydantic.dataclasses import dataclass
 from unet_core.config.base import STRICT, Zyx
 from unet_core.errors import ConfigError
 
+Normalise = Literal["mean_std", "percentile", "none", "imagenet", "caffe"]
+"""How raw values become intensities."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ConvertConfig:
@@ -101,7 +104,14 @@ class WeightsConfig:
     """Distances to the two nearest objects are measured per section or in 3-D (with the voxel
     spacing, in units of the in-plane pixel)."""
 
+    affinities: tuple[Zyx, ...] = ()
+    """Instances, binary: offsets (z, y, x) in voxels. Not the class of a voxel is learnt then, but
+    for each offset whether the voxel and that at the offset from it are of one object. Class n of
+    the network, from 1, is the n-th offset: it needs model.output sigmoid and one class more than
+    there are offsets."""
+
     def __post_init__(self) -> None:
+        self._check_affinities()
         if self.border_px < 0:
             raise ConfigError(f"weights.border_px must be >= 0 px, got {self.border_px}")
         for term in ("border", "near"):
@@ -113,6 +123,14 @@ class WeightsConfig:
                     f"weights.{term}_sigma_px must be > 0 px, got {sigma}; to switch the {term} "
                     f"term off, set weights.{term}_weight to 0"
                 )
+
+    def _check_affinities(self) -> None:
+        offsets = self.affinities
+        if (0, 0, 0) in offsets or len(set(offsets)) < len(offsets):
+            raise ConfigError(
+                "weights.affinities must list offsets (z, y, x) other than [0, 0, 0], each once, "
+                f"such as [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]; got {list(map(list, offsets))}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -132,9 +150,10 @@ class AugmentConfig:
     """Voxels (z, y, x) of a patch: what the network sees. The network's input sizes are listed by
     `unet-core describe`."""
 
-    normalise: Literal["mean_std", "percentile", "none"] = "mean_std"
+    normalise: Normalise = "mean_std"
     """Intensities from statistics of the whole volume. mean_std: mean 0, deviation 1. percentile:
-    percentiles 0.5 and 99.5 become 0 and 1. none: divided by the type's range."""
+    percentiles 0.5 and 99.5 become 0 and 1. none: divided by the type's range. imagenet, caffe: as
+    backbones trained on ImageNet want RGB images, by torch and by Keras."""
 
     elastic_sd_px: float = 10.0
     """Standard deviation (pixels) of the random displacements at the nodes; 0: no bending."""
@@ -142,18 +161,34 @@ class AugmentConfig:
     elastic_nodes: int = 3
     """Nodes per in-plane axis of the displacement grid; corners included."""
 
-    symmetries: bool = True
+    symmetries: bool | Literal["left_right"] = True
     """Draw one of the eight flips and quarter turns of the section, and whether the sections come
-    in reverse order."""
+    in reverse order. left_right: draw whether the section is mirrored left to right, alone."""
 
     rotation: bool = False
     """Draw a rotation by any angle besides."""
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Sections are enlarged by a factor that is drawn uniformly from this range (mmsegmentation:
+    0.5 to 2)."""
+
+    jitter: Literal["normalised", "colours"] = "normalised"
+    """What contrast and brightness change. normalised: intensities as the network sees them.
+    colours: red, green and blue before they are normalised and never beyond the type's range, each
+    change with a chance of a half (mmsegmentation)."""
 
     contrast: float = 0.1
     """Intensities are multiplied by 1 +- this, drawn uniformly per patch."""
 
     brightness: float = 0.1
-    """Intensities are shifted by +- this (after normalising), drawn uniformly per patch."""
+    """Intensities are shifted by +- this (after normalising; colours: of the type's range), drawn
+    uniformly per patch."""
+
+    saturation: float = 0.0
+    """jitter colours: saturation is multiplied by 1 +- this."""
+
+    hue: float = 0.0
+    """jitter colours: hue is turned by +- this share of the circle."""
 
     noise_sd: float = 0.0
     """Standard deviation of Gaussian noise added per voxel (after normalising)."""
@@ -198,7 +233,25 @@ class AugmentConfig:
                 "augment.contrast must be in [0, 1) and augment.brightness >= 0, got "
                 f"{self.contrast} and {self.brightness}"
             )
+        self._check_colours()
         self._check_places()
+
+    def _check_colours(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ConfigError(
+                "augment.scale must be [least, most] with 0 < least <= most, got "
+                f"{list(self.scale)}; [1, 1] changes no size"
+            )
+        if not (0 <= self.saturation <= 1 and 0 <= self.hue <= 0.5):
+            raise ConfigError(
+                "augment.saturation must be in [0, 1] and augment.hue in [0, 0.5], got "
+                f"{self.saturation} and {self.hue}"
+            )
+        if self.jitter != "colours" and (self.saturation or self.hue):
+            raise ConfigError(
+                f"augment.saturation {self.saturation} and augment.hue {self.hue} need "
+                "augment.jitter colours; set it, or set both to 0"
+            )
 
     def _check_places(self) -> None:
         for key in ("border_bias", "foreground_share", "background_chance"):

@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 
 from unet_core.config.base import Zyx
-from unet_core.config.data import AugmentConfig
+from unet_core.config.data import AugmentConfig, TruthConfig, WeightsConfig
 from unet_core.config.inference import InferConfig
 from unet_core.config.load import load
 from unet_core.config.networks.geometry import geometry_of, nearest_patch
 from unet_core.config.networks.settings import ENCODERS, NetworkConfig
+from unet_core.config.pretrained import PretrainedConfig
 from unet_core.config.result import ObjectsConfig
 from unet_core.config.training import TrainConfig
 from unet_core.config.windowed import in_windows, windows_for
@@ -26,7 +27,11 @@ PRESETS = Path(__file__).parents[2] / "config" / "models"
 FAMILY = "ENCODER"
 """In the name of a preset and in its ``model.encoder`` stands for every backbone."""
 
-MODEL_SECTIONS: dict[str, Any] = {"model": NetworkConfig, "train": TrainConfig}
+MODEL_SECTIONS: dict[str, Any] = {
+    "model": NetworkConfig,
+    "train": TrainConfig,
+    "pretrained": PretrainedConfig,
+}
 """Sections of a preset; in config.yaml they override every preset."""
 
 
@@ -36,6 +41,7 @@ class Model:
 
     model: NetworkConfig
     train: TrainConfig
+    pretrained: PretrainedConfig
 
 
 def read_models(config: Mapping[str, Any], presets: Path) -> dict[str, Model]:
@@ -114,7 +120,7 @@ def _check_name(key: str, name: str) -> None:
 
 
 def read_model(path: Path, config: Mapping[str, Any]) -> Model:
-    """A preset, overridden by the sections model and train of `config`.
+    """A preset, overridden by the sections model, train and pretrained of `config`.
 
     Raises
     ------
@@ -131,6 +137,11 @@ def read_model(path: Path, config: Mapping[str, Any]) -> Model:
         }
     except ConfigError as error:
         raise ConfigError(f"{error} (model {path.stem}: {path} and config.yaml)") from None
+    if not built["train"].steps and built["pretrained"].file is None:
+        raise ConfigError(
+            f"train.steps is 0 and pretrained.file is not set (model {path.stem}): there are no "
+            "weights; set either"
+        )
     return Model(**built)
 
 
@@ -168,7 +179,9 @@ def _sections(path: Path) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
     if not isinstance(preset, Mapping) or set(preset) - set(MODEL_SECTIONS):
-        raise ConfigError(f"{path}: a preset has the sections model and train only, got {preset!r}")
+        raise ConfigError(
+            f"{path}: a preset has the sections model, train and pretrained only, got {preset!r}"
+        )
     network = section_of(preset, "model")
     if network.get("encoder") == FAMILY and encoder is not None:
         preset = {**preset, "model": {**network, "encoder": encoder}}
@@ -179,6 +192,8 @@ def check_model(
     name: str,
     chosen: Model,
     *,
+    truth: TruthConfig,
+    weights: WeightsConfig,
     augment: AugmentConfig,
     infer: InferConfig,
     objects: ObjectsConfig,
@@ -192,9 +207,16 @@ def check_model(
             f"{net.dimensions}, sections {net.sections}, depth {net.depth}, padding "
             f"{net.padding}); the nearest that is: {list(fits)}"
         )
+    if augment.jitter == "colours" and net.channels != 3:
+        raise ConfigError(
+            "augment.jitter colours needs red, green and blue, but model.channels of model "
+            f"{name} is {net.channels}; set augment.jitter to normalised"
+        )
     _check_tile(name, net, infer)
     _check_windows(name, net, infer, patch)
     _check_classes(name, net, infer, objects)
+    if chosen.train.steps:
+        _check_affinities(name, net, weights, truth, patch)
 
 
 def _check_tile(name: str, net: NetworkConfig, infer: InferConfig) -> None:
@@ -221,7 +243,12 @@ def _check_windows(name: str, net: NetworkConfig, infer: InferConfig, patch: Zyx
 def _check_classes(
     name: str, net: NetworkConfig, infer: InferConfig, objects: ObjectsConfig
 ) -> None:
-    foreground, stored = objects.foreground, infer.stored(net.classes)
+    stored = infer.stored(net.classes)
+    if len(objects.classes) > 1 and net.output == "softmax":
+        raise ConfigError(
+            f"objects.foreground {list(objects.classes)} is for model.output sigmoid, model {name} "
+            "has softmax, whose probabilities add up to 1: their mean is none; give one class"
+        )
     if stored[-1] >= net.classes:
         raise ConfigError(
             f"infer.classes {list(stored)}: class {stored[-1]} is none of model {name}, which has "
@@ -232,17 +259,43 @@ def _check_classes(
             f"infer.classes {list(stored)}: model {name} has model.output sigmoid, which predicts "
             "every class but 0; leave 0 out"
         )
-    if foreground >= net.classes:
+    for foreground in objects.classes:
+        if foreground >= net.classes:
+            raise ConfigError(
+                f"objects.foreground {foreground} is no class of model {name}, which has "
+                f"model.classes {net.classes} (0 to {net.classes - 1})"
+            )
+        if foreground not in stored:
+            raise ConfigError(
+                f"objects.foreground {foreground} is not among infer.classes {list(stored)}, so "
+                "its probabilities would not be stored and no objects could be made of them; add "
+                "it to infer.classes"
+            )
+
+
+def _check_affinities(
+    name: str, net: NetworkConfig, weights: WeightsConfig, truth: TruthConfig, patch: Zyx
+) -> None:
+    offsets = weights.affinities
+    if not offsets:
+        return
+    if truth.kind == "semantic":
         raise ConfigError(
-            f"objects.foreground {foreground} is no class of model {name}, which has "
-            f"model.classes {net.classes} (0 to {net.classes - 1})"
+            "weights.affinities needs objects, truth.kind is semantic; set it to instances or "
+            "binary, or leave weights.affinities empty"
         )
-    if foreground not in stored:
+    if not (net.output == "sigmoid" and net.classes == len(offsets) + 1):
         raise ConfigError(
-            f"objects.foreground {foreground} is not among infer.classes {list(stored)}, so its "
-            "probabilities would not be stored and no objects could be made of them; add it to "
-            "infer.classes"
+            f"weights.affinities has {len(offsets)} offsets, so model {name} needs model.output "
+            f"sigmoid and model.classes {len(offsets) + 1} (one more), got {net.output} and "
+            f"{net.classes}"
         )
+    for offset in offsets:
+        if any(abs(d) >= n for d, n in zip(offset, patch, strict=True)):
+            raise ConfigError(
+                f"weights.affinities {list(offset)} leads out of every augment.patch "
+                f"{list(patch)}; make patches larger along that axis, or leave it out"
+            )
 
 
 def section_of(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

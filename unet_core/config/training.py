@@ -29,7 +29,7 @@ class TrainConfig:
     """Of initial weights, order of patches and dropout."""
 
     steps: int = 30000
-    """Optimiser steps."""
+    """Optimiser steps; 0, with pretrained.file: the network is used as it is there."""
 
     batch: int = 1
     """Patches per step."""
@@ -71,6 +71,14 @@ class TrainConfig:
     nesterov: bool = False
     """sgd: the gradient is that where the momentum leads to."""
 
+    frozen: Literal["none", "encoder"] = "none"
+    """encoder: the weights of the contracting path, and what its batch normalisations have seen,
+    stay as they are; for pretrained weights."""
+
+    layer_decay: float = 1.0
+    """Learning rate of a block of layers over that of the block after it, the head the last: below
+    1, early layers change less; for pretrained weights."""
+
     weight_decay: float = 0.0
     """Decoupled (adamw), else L2."""
 
@@ -110,15 +118,17 @@ class TrainConfig:
     """Steps between validations; after each, the state is saved, and the best is kept."""
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch", "validate_every", "schedule_every"):
+        for key in ("batch", "validate_every", "schedule_every"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"train.{key} must be >= 1, got {getattr(self, key)}")
         for key in (
-            *("learning_rate", "min_learning_rate", "momentum", "weight_decay", "warmup_steps"),
-            *("loss_weight", "dice_weight", "focal_gamma", "patience"),
+            *("steps", "learning_rate", "min_learning_rate", "momentum", "weight_decay"),
+            *("warmup_steps", "loss_weight", "dice_weight", "focal_gamma", "patience"),
         ):
             if getattr(self, key) < 0:
                 raise ConfigError(f"train.{key} must be >= 0, got {getattr(self, key)}")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"train.layer_decay must be in (0, 1], got {self.layer_decay}")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ConfigError(f"train.clip_norm must be > 0 or null, got {self.clip_norm}")
         if not isinstance(self.class_weights, str) and min(self.class_weights, default=-1) < 0:

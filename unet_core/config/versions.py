@@ -9,6 +9,7 @@ RESULT_VERSION = {
     "convert": 1,
     "weights": 1,
     "augment": 1,
+    "import": 1,
     "train": 2,
     "infer": 2,
     "calibrate": 1,

@@ -51,6 +51,7 @@ READS: dict[str, tuple[str, ...]] = {
     "convert": ("convert",),
     "weights": ("weights",),
     "augment": ("augment",),
+    "import": ("pretrained", "model"),
     "train": ("train", "model"),
     "infer": ("infer",),
     "calibrate": ("calibrate", "objects"),
@@ -67,8 +68,12 @@ TRAINING_ONLY = (
     "elastic_nodes",
     "symmetries",
     "rotation",
+    "scale",
+    "jitter",
     "contrast",
     "brightness",
+    "saturation",
+    "hue",
     "noise_sd",
 )
 """Settings of augment that the validation bank does not read: its patches are not deformed."""
@@ -114,6 +119,11 @@ class Workflow:
         """Names of the models and ensembles: what probabilities are made with."""
         return [*self.models, *self.ensembles]
 
+    @property
+    def ready(self) -> list[str]:
+        """Names of the models that are used as they were trained before."""
+        return [name for name, model in self.models.items() if not model.train.steps]
+
     def members(self, predictor: str) -> tuple[str, ...]:
         """The models of an ensemble; of a model itself."""
         return self.ensembles.get(predictor, (predictor,))
@@ -143,9 +153,10 @@ class Workflow:
         fold
             For augment: train or validation.
         model
-            For train: the preset. For infer: a preset or an ensemble.
+            For import and train: the preset. For infer: a preset or an ensemble.
         """
-        chosen = self.models[model] if stage == "train" and model is not None else None
+        own = stage in ("import", "train")
+        chosen = self.models[model] if own and model is not None else None
         read: dict[str, Any] = {
             name: dataclasses.asdict(
                 getattr(chosen, name) if name in MODEL_SECTIONS else self.sections[name]
@@ -161,6 +172,8 @@ class Workflow:
             read["augment"] = _without(read["augment"], unread)
         if stage == "infer" and model is not None:
             read["infer"] = _without(read["infer"], RUNNING)
+        if stage == "import":
+            read["pretrained"] = _without(read["pretrained"], ("file",))
         if stage == "montage":
             read["report"] = _without(read["report"], PAGE_ONLY)
         return canonical({"version": RESULT_VERSION[stage], **read})
@@ -270,17 +283,14 @@ def load_workflow(config: Mapping[str, Any], *, presets: Path) -> Workflow:
         sheet=sheet,
         data=data,
     )
-    if not workflow.fold("train"):
+    if len(workflow.ready) < len(models) and not workflow.fold("train"):
         raise ConfigError(
             f"{sheet}: no volume of fold train, so there is nothing to train on; set fold to "
             "train for at least one volume with truth"
         )
     for name, model in workflow.models.items():
-        check_model(
-            name,
-            model,
-            **{key: workflow.sections[key] for key in ("augment", "infer", "objects")},
-        )
+        read = ("truth", "weights", "augment", "infer", "objects")
+        check_model(name, model, **{key: workflow.sections[key] for key in read})
     return workflow
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unet_core.config import NetworkConfig, load
+from unet_core.config.networks.cost import parameters
 from unet_core.errors import CheckpointError, ConfigError
 from unet_core.geometry import Zyx
 from unet_core.net.network import Network
@@ -55,6 +56,23 @@ class Checkpoint:
             network = Network.of(self.model)
         fill(network, self.state, assign=True)
         return network.eval()
+
+
+def described(
+    made: Checkpoint, origin: Mapping[str, Any], *, step: int, steps: int, scores: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What ``model.json`` says of a checkpoint: what it is, and of which step of how many."""
+    return {
+        "format": FORMAT,
+        "model": asdict(made.model),
+        "normalise": made.normalise,
+        "patch": made.patch,
+        "parameters": parameters(made.model),
+        "step": step,
+        "steps": steps,
+        "scores": dict(scores),
+        "provenance": {**origin, "content": made.content},
+    }
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

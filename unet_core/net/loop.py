@@ -14,15 +14,13 @@ from unet_core.errors import ConfigError
 from unet_core.net.checkpoint import fill
 from unet_core.net.device import memory_format
 from unet_core.net.initial import initialise
-from unet_core.net.loss import IGNORED, predicted
 from unet_core.net.network import Network
 from unet_core.net.objective import Objective, Sums
-from unet_core.net.optimisers import optimiser
+from unet_core.net.optimisers import freeze, optimiser
+from unet_core.net.overlap import Counts, overlap, tally
 from unet_core.net.patches import Batch
 from unet_core.net.ranks import ALONE, Ranks, share_norms
 from unet_core.net.schedule import Plateau, learning_rate
-
-Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass
@@ -36,6 +34,9 @@ class Training:
     dtype: torch.dtype
     ranks: Ranks = ALONE
     """Each sees a part of every batch, and takes the same step as the others."""
+
+    affinities: bool = False
+    """Whether these are learnt, one by each output, instead of a class per voxel."""
 
     plateau: Plateau = field(default_factory=Plateau)
 
@@ -53,7 +54,7 @@ class Training:
         # step.
         torch.manual_seed(_seed(self.config.seed, self.steps_done, self.ranks.rank))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate(self.steps_done)
+            group["lr"] = self.rate(self.steps_done) * group["factor"]
         batch = self._moved(batch)
         loss = self.objective.loss(self._outputs(batch.raw), batch, self.ranks)
         self.optimiser.zero_grad(set_to_none=True)
@@ -111,31 +112,29 @@ class Training:
         -------
         dict
             ``loss``; ``iou``, one per class, null where the class occurs neither in the target
-            nor in the prediction; ``dice`` of all classes above 0 together.
+            nor in the prediction (of affinities class 0 never does); ``dice`` of all classes above
+            0 together.
         """
         self.network.eval()
         classes = self.network.config.classes
-        confusion = np.zeros((classes, classes), np.int64)
+        sigmoid = self.objective.sigmoid
+        kinds = (classes - 1, 2, 2) if self.affinities else (classes, classes)
+        counts = np.zeros(kinds, np.int64)
         sums = Sums()
         for batch in batches:
             batch = self._moved(batch)
             logits = self._forward(batch.raw)
             self.objective.add(sums, logits, batch)
-            known = batch.target != IGNORED
-            found = predicted(logits, sigmoid=self.objective.sigmoid)
-            pairs = batch.target[known].long() * classes + found[known]
-            confusion += (
-                torch.bincount(pairs, minlength=classes**2).cpu().numpy().reshape(classes, classes)
-            )
-        self.network.train()
+            counts += tally(logits, batch.target, classes=classes, sigmoid=sigmoid)
+        freeze(self.config, self.network.train())
         sums = sums.over(self.ranks, self.device)
-        return {"loss": self.objective.mean(sums), **overlap(self._of_all(confusion))}
+        return {"loss": self.objective.mean(sums), **overlap(self._of_all(counts))}
 
-    def _of_all(self, confusion: Counts) -> Counts:
+    def _of_all(self, counts: Counts) -> Counts:
         """Sum of a validation over the ranks."""
         if self.ranks.count == 1:
-            return confusion
-        numbers = self.ranks.sum(torch.tensor(confusion, device=self.device))
+            return counts
+        numbers = self.ranks.sum(torch.tensor(counts, device=self.device))
         return np.array(numbers.tolist(), np.int64)
 
     def _outputs(self, raw: Tensor) -> list[Tensor]:
@@ -183,8 +182,10 @@ def begin(
     device: torch.device,
     dtype: torch.dtype,
     ranks: Ranks = ALONE,
+    initial: Mapping[str, Tensor] | None = None,
+    affinities: bool = False,
 ) -> Training:
-    """A network with fresh weights, on its device, ready for step 0.
+    """A network, with fresh weights or those of `initial`, on its device, ready for step 0.
 
     Raises
     ------
@@ -192,12 +193,15 @@ def begin(
         If settings of network and recipe contradict each other.
     """
     network = initialise(Network.of(model), seed=config.seed)
+    if initial is not None:
+        fill(network, initial)
+    freeze(config, network.train())
     network = network.to(device, memory_format=memory_format(model.dimensions))  # type: ignore[call-overload]
     share_norms(network, ranks)
     weights = torch.tensor(list(class_weights), dtype=torch.float32, device=device)
     objective = Objective.of(config, model, network.graph, weights)
-    steps = optimiser(config, network.parameters())
-    return Training(config, network.train(), steps, objective, dtype, ranks)
+    steps = optimiser(config, network)
+    return Training(config, network, steps, objective, dtype, ranks, affinities)
 
 
 def weights_of(network: Network) -> dict[str, Tensor]:
@@ -210,6 +214,8 @@ def weights_of(network: Network) -> dict[str, Tensor]:
 
 def class_weights(config: TrainConfig, counts: Sequence[int]) -> list[float]:
     """w_c of the loss, one per class, from the voxels of each class in the training bank.
+
+    Of affinities one for 0 and one for 1, from the pairs of voxels of all offsets.
 
     Inverse frequency: ``N / (K N_c)``, 1 on average over the voxels; a class that does not occur
     gets 0.
@@ -226,21 +232,10 @@ def class_weights(config: TrainConfig, counts: Sequence[int]) -> list[float]:
     if len(config.class_weights) != len(counts):
         raise ConfigError(
             f"train.class_weights has {len(config.class_weights)} values, the network has "
-            f"{len(counts)} classes (model.classes); give one per class"
+            f"{len(counts)} classes (model.classes; of affinities apart and together); give one "
+            "per class"
         )
     return list(config.class_weights)
-
-
-def overlap(confusion: Counts) -> dict[str, Any]:
-    """IoU per class and Dice of the foreground from counts of (target, predicted) classes."""
-    hits = np.diagonal(confusion)
-    union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
-    both = int(confusion[1:, 1:].sum())
-    either = int(confusion[1:].sum() + confusion[:, 1:].sum())
-    return {
-        "iou": [int(h) / int(u) if u else None for h, u in zip(hits, union, strict=True)],
-        "dice": 2 * both / either if either else None,
-    }
 
 
 def _seed(seed: int, step: int, rank: int) -> int:

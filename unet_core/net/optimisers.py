@@ -1,16 +1,29 @@
-"""How gradients become steps."""
+"""How gradients become steps, and which weights take them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
 from unet_core.config import TrainConfig
+from unet_core.errors import ConfigError
+from unet_core.net.network import Network
+
+ENCODER = ("encoder", "bottom")
+"""What the names of layers of the contracting path begin with."""
+
+NORMALISED = nn.BatchNorm2d | nn.BatchNorm3d
+"""Layers that keep a mean and a variance of what they have seen."""
 
 
-def optimiser(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser of a recipe; its rate is set before every step."""
-    own = list(parameters)
+def optimiser(config: TrainConfig, network: Network) -> torch.optim.Optimizer:
+    """The optimiser of a recipe.
+
+    Its rates are set before every step: that of the step, times ``factor`` of each group
+    (`TrainConfig.layer_decay`). Frozen weights are in none.
+    """
+    own = groups(config, network)
     rate, decay, momentum = config.learning_rate, config.weight_decay, config.momentum
     match config.optimiser:
         case "sgd":
@@ -25,3 +38,46 @@ def optimiser(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.
             return torch.optim.RMSprop(own, lr=rate, momentum=momentum, weight_decay=decay)
         case "adagrad":
             return torch.optim.Adagrad(own, lr=rate, weight_decay=decay)
+
+
+def groups(config: TrainConfig, network: Network) -> list[dict[str, Any]]:
+    """The weights that change: ``params``, and ``factor`` of their learning rate.
+
+    Raises
+    ------
+    ConfigError
+        If none is left.
+    """
+    blocks: dict[str, list[nn.Parameter]] = {}
+    for name in weighed(network):
+        if config.frozen == "encoder" and name.startswith(ENCODER):
+            continue
+        block = ".".join(name.split(".")[:2])
+        blocks.setdefault(block, []).extend(
+            p for p in network.at(name).parameters(recurse=False) if p.requires_grad
+        )
+    if not blocks:
+        raise ConfigError("train.frozen leaves no weights to train; set it to none")
+    if config.layer_decay == 1:
+        return [{"params": [p for some in blocks.values() for p in some], "factor": 1.0}]
+    return [
+        {"params": some, "factor": config.layer_decay ** (len(blocks) - 1 - i)}
+        for i, some in enumerate(blocks.values())
+    ]
+
+
+def freeze(config: TrainConfig, network: Network) -> None:
+    """Let what is frozen stay as it is: weights, and statistics of batch normalisations."""
+    if config.frozen == "none":
+        return
+    for name in weighed(network):
+        if name.startswith(ENCODER):
+            layer = network.at(name)
+            layer.requires_grad_(False)
+            if isinstance(layer, NORMALISED):
+                layer.eval()
+
+
+def weighed(network: Network) -> Iterator[str]:
+    """Names of the layers with weights, in the order they are computed."""
+    return (node.name for node in network.graph.nodes if node.layer.parameters)

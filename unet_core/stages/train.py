@@ -5,23 +5,22 @@ import io
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unet_core import provenance
 from unet_core.config import NetworkConfig, Resources, TrainConfig
-from unet_core.config.networks.cost import least_normalised, parameters
-from unet_core.config.networks.geometry import nearest_patch
+from unet_core.config.networks.cost import parameters
 from unet_core.errors import CheckpointError, ConfigError, Interrupted
-from unet_core.io.arrays import open_level
 from unet_core.io.atomic import write_json, write_text
 from unet_core.io.lock import Lock, holding
-from unet_core.io.ngff import attributes_of, content_of
+from unet_core.io.ngff import content_of
 from unet_core.io.plainly import told_plainly
 from unet_core.net.checkpoint import (
-    FORMAT,
     Checkpoint,
+    described,
+    read_checkpoint,
     read_state,
     write_checkpoint,
     write_state,
@@ -31,6 +30,7 @@ from unet_core.net.loop import Training, begin, class_weights, weights_of
 from unet_core.net.patches import Bank, drawn, read_ahead, read_batch
 from unet_core.net.ranks import joined, local_rank
 from unet_core.run.steps import asked_to_end, progress
+from unet_core.stages.train_banks import affinities_in, normalised_by, open_bank
 from unet_core.stages.train_ranks import of_a_node, refuse_uneven
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def train_unet(
     validation: Path | None,
     out: Path,
     resources: Resources,
+    initial: Path | None = None,
 ) -> None:
     """Train a network on the bank `patches` and keep the weights of the lowest validation loss.
 
@@ -70,6 +71,8 @@ def train_unet(
     ----------
     patches, validation
         Stores of `build_patch_bank`; without `validation` the last weights are kept.
+    initial
+        Checkpoint of the same network whose weights training begins with; None: they are drawn.
     out
         ``best.pt``, written last; beside it ``model.json``, ``history.csv`` and ``last.pt``, the
         state that the same work goes on from after it was ended.
@@ -82,17 +85,30 @@ def train_unet(
     Interrupted
         If the job was asked to end; the state is saved.
     """
+    if not config.steps:
+        raise ConfigError(
+            "train.steps is 0: there is nothing to train; with pretrained.file, `unet-core import "
+            "FILE --out best.pt` makes the model of it"
+        )
     if config.schedule == "plateau" and not validation:
         raise ConfigError(
             "train.schedule plateau needs validation patches: give a volume of fold validation, or "
             "set train.schedule to constant, cosine, poly or stairs"
         )
-    bank, counts = _open_bank(patches, model, config)
-    checks = _open_bank(validation, model, config)[0] if validation else None
-    normalise = _normalise(patches, validation)
+    bank, counts = open_bank(patches, model, config)
+    checks = open_bank(validation, model, config)[0] if validation else None
+    offsets = affinities_in(model, patches, validation)
+    normalise = normalised_by(patches, validation)
+    start = read_checkpoint(initial) if initial else None
+    if start and start.normalise != normalise:
+        raise ConfigError(
+            f"the weights of {initial} were trained on intensities normalised by "
+            f"{start.normalise}, the patches by {normalise}; set augment.normalise to the first"
+        )
     inputs = {
         "patches": content_of(patches),
         "validation": content_of(validation) if validation else None,
+        **({"initial": start.content} if start else {}),
     }
     origin = provenance.record("train", {"train": config, "model": model}, inputs)
     name = origin["fingerprint"]
@@ -112,6 +128,8 @@ def train_unet(
             device=device,
             dtype=choose_dtype(config.precision, device),
             ranks=ranks,
+            initial=start.state if start else None,
+            affinities=bool(offsets),
         )
         record = _resume(out.with_name("last.pt"), name, training)
         if lock:
@@ -202,20 +220,9 @@ def _enter(record: Record, training: Training, scores: dict[str, Any]) -> None:
 def _publish(out: Path, made: Checkpoint, record: Record, origin: dict[str, Any]) -> None:
     """Write history, model.json and, last of all, the network."""
     write_text(out.with_name("history.csv"), _table(record, made.model))
-    write_json(
-        out.with_name("model.json"),
-        {
-            "format": FORMAT,
-            "model": asdict(made.model),
-            "normalise": made.normalise,
-            "patch": made.patch,
-            "parameters": parameters(made.model),
-            "step": record.best["step"],
-            "steps": record.history[-1]["step"],
-            "scores": record.best["scores"],
-            "provenance": {**origin, "content": made.content},
-        },
-    )
+    best, steps = record.best, record.history[-1]["step"]
+    told = described(made, origin, step=best["step"], steps=steps, scores=best["scores"])
+    write_json(out.with_name("model.json"), told)
     write_checkpoint(out, made)
 
 
@@ -277,59 +284,3 @@ def _table(record: Record, model: NetworkConfig) -> str:
         known = {"step": row["step"], "learning_rate": row["learning_rate"]}
         writer.writerow({**known, "train_loss": row["train_loss"], **measured})
     return text.getvalue()
-
-
-def _normalise(patches: Path, validation: Path | None) -> str:
-    """How the intensities of both banks were normalised."""
-    ways = [attributes_of(store)["unet"]["normalise"] for store in (patches, validation) if store]
-    if len(set(ways)) > 1:
-        raise ConfigError(
-            f"training patches were normalised by {ways[0]}, validation patches by {ways[1]}; "
-            "build both banks with the same augment.normalise"
-        )
-    return str(ways[0])
-
-
-def _open_bank(store: Path, model: NetworkConfig, config: TrainConfig) -> tuple[Bank, list[int]]:
-    """The bank of a store, and the voxels of each class in it; refused where it does not fit."""
-    unet = attributes_of(store)["unet"]
-    bank = Bank(open_level(store, "raw"), open_level(store, "target"), open_level(store, "border"))
-    n, channels, *patch = bank.raw.shape
-    if not n:
-        raise ConfigError(f"{store} holds no patches; set augment.patches >= 1")
-    if channels != model.channels:
-        raise ConfigError(
-            f"the patches of {store} have {channels} channels, the network takes "
-            f"{model.channels}; set model.channels to {channels}"
-        )
-    _check_patch(patch, model, config)
-    return bank, _check_classes(store, list(unet["classes"]), model)
-
-
-def _check_patch(patch: list[int], model: NetworkConfig, config: TrainConfig) -> None:
-    wanted = list(nearest_patch(model, patch))
-    if patch != wanted:
-        raise ConfigError(
-            f"the network does not accept patches of {tuple(patch)} voxels (z, y, x); the nearest "
-            f"augment.patch that it does: {wanted}"
-        )
-    for kind, voxels in least_normalised(model, patch[3 - model.dimensions :]).items():
-        if voxels * (config.batch if kind == "batch" else 1) < 2:
-            raise ConfigError(
-                f"model.norm {kind} needs more than one voxel at the deepest level, patches of "
-                f"{tuple(patch)} leave one; make augment.patch larger"
-            )
-
-
-def _check_classes(store: Path, counts: list[int], model: NetworkConfig) -> list[int]:
-    if any(counts[model.classes :]):
-        raise ConfigError(
-            f"the targets of {store} hold class {len(counts) - 1}, the network has "
-            f"{model.classes} classes (0..{model.classes - 1}); set model.classes to {len(counts)}"
-        )
-    if not any(counts):
-        raise ConfigError(
-            f"{store} holds no annotated voxel: every voxel of its targets is ignored; check "
-            "truth.ignore_label and the truth files"
-        )
-    return (counts + [0] * model.classes)[: model.classes]

@@ -27,6 +27,9 @@ search = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)]
 os.environ.update(PATH=os.pathsep.join(search))
 
 
+# Models that are trained, from drawn weights or from those of a file.
+trained = [name for name in asked.models if name not in asked.ready]
+
 # Volumes that are inferred by a job of their own.
 alone = [name for name, volume in asked.volumes.items() if volume.batch is None]
 
@@ -348,6 +351,36 @@ def content(wildcards):
     """Digest of the files: what makes them new, wherever they lie."""
     source = asked.volumes[wildcards.volume].source(wildcards.image)
     return source_digest(source, known=Path(".snakemake/unet-sources.json"))
+
+
+def pretrained(wildcards):
+    """The file of weights that the wildcard model begins with, None where they are drawn."""
+    return asked.models[wildcards.model].pretrained.file
+
+
+def weights_file(wildcards, output):
+    """Where that file is; taking `output` keeps this out of the comparison."""
+    return pretrained(wildcards)
+
+
+def weights_content(wildcards):
+    """Digest of that file: what makes it new, wherever it lies."""
+    file = pretrained(wildcards)
+    if not Path(file).is_file():
+        raise WorkflowError(
+            f"pretrained.file of model {wildcards.model}: nothing at {file}"
+        )
+    return source_digest(file, known=Path(".snakemake/unet-sources.json"))
+
+
+def seed_of(wildcards):
+    """Of the weights of the wildcard model that are drawn."""
+    return asked.models[wildcards.model].train.seed
+
+
+def if_pretrained(path):
+    """`path` where the wildcard model begins with weights of a file, else nothing."""
+    return lambda wildcards: [path] if pretrained(wildcards) else []
 
 
 def location(wildcards, output):

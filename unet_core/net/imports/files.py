@@ -1,0 +1,65 @@
+"""Files of weights of other systems, read without running what is in them."""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from unet_core.errors import CheckpointError
+from unet_core.net.checkpoint import Checkpoint, read_checkpoint
+
+KERAS = (".h5", ".hdf5", ".keras")
+"""Endings of files that hold arrays and are no matter of torch."""
+
+_PICKLE = b"\x80"
+"""First byte of files of torch from before they were archives (b"PK")."""
+
+_NAMED = re.compile(r"GLOBAL ([\w.]+)")
+"""What a file would call, as torch says."""
+
+
+def read_foreign(path: Path) -> dict[str, Any] | Checkpoint:
+    """What a file of torch or safetensors holds, on the CPU; a checkpoint of this program as such.
+
+    Raises
+    ------
+    CheckpointError
+        If it is absent, damaged, or holds code.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; give a file of weights")
+    if path.suffix == ".safetensors":
+        try:
+            return dict(safetensors.torch.load_file(path))
+        except (safetensors.SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is no safetensors file, or damaged: {error}") from None
+    with path.open("rb") as file:
+        begins = file.read(2)
+    if begins != b"PK" and begins[:1] != _PICKLE:
+        raise CheckpointError(
+            f"{path} is damaged, or no file of torch; known are .pt, .pth, .safetensors, "
+            f"{', '.join(KERAS)}"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = next((n for n in _NAMED.findall(str(error))), "unknown")
+        raise CheckpointError(
+            f"{path} was refused: it holds code besides tensors ({reason}); where you trust it, "
+            "save its weights alone, torch.save(network.state_dict(), path), or as safetensors"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+        raise CheckpointError(
+            f"{path} is damaged, or no file of torch ({error}); known are .pt, .pth, .safetensors, "
+            f"{', '.join(KERAS)}"
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}; a state dict is needed, which maps names to "
+            "tensors"
+        )
+    return read_checkpoint(path) if {"format", "normalise", "state"} <= content.keys() else content
