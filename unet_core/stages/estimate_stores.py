@@ -23,9 +23,9 @@ BORDER = {"binary": 11.0, "instances": 24.0, "semantic": 1000.0}
 """The same of the border term, by truth.kind. Membranes that are annotated leave few voxels far
 from two cells (ISBI 2012: 10.8); cells that touch leave more (17 to 36); without cells it is 0."""
 
-LABELS = {"section": 35.0, "volume": 100.0}
-"""The same of labels, by objects.scope. Ids that go on from section to section repeat (FIB-SEM:
-108); those of single sections do not, and who finds more specks has more edges (24 to 71)."""
+LABELS = {"section": 35.0, "volume": 17.0}
+"""The same of labels, by objects.scope: the more edges, the less. Of objects in sections 24 to 71
+were seen, the least where there are specks; of those in 3-D, which are rougher, 13 to 22."""
 
 _BESIDE = 1
 """Files beside a store: its ledger."""
@@ -96,9 +96,13 @@ def _of_volume(
         kind = workflow.sections["truth"].kind
         border = _store("weights", extent, [extent.shape], 4, BORDER[kind])
         target = _store("weights", extent, [extent.shape], 1, same["target"])
-        both = _added("weights", [border, target])
-        # One store: its groups labels and labels/target besides, one group and ledger fewer.
-        yield Store(**{**vars(both), "count": 1, "files": both.files + 2 - 1 - _BESIDE})
+        arrays = [border, target]
+        if workflow.sections["weights"].affinities:
+            arrays.append(_store("weights", extent, [extent.shape], 4, codec["truth"]))
+        both, parts = _added("weights", arrays), len(arrays)
+        # One store: the groups labels and labels/NAME besides, no group and ledger for each.
+        files = both.files + parts - (parts - 1) * (1 + _BESIDE)
+        yield Store(**{**vars(both), "count": 1, "files": files})
     made = extent.downsampled(infer.downsample)
     for predictor in workflow.predictors:
         classes = workflow.models[workflow.members(predictor)[0]].model.classes
@@ -128,7 +132,8 @@ def _store(
 def _banks(workflow: Workflow) -> Iterator[Store]:
     augment = workflow.sections["augment"]
     channels = max(model.model.channels for model in workflow.models.values())
-    value = prod(augment.patch) * (2 * channels + 1 + 2)
+    target = max(1, len(workflow.sections["weights"].affinities))
+    value = prod(augment.patch) * (2 * channels + target + 2)
     for fold, patches in (
         ("train", augment.patches),
         ("validation", augment.validation_patches),
