@@ -44,6 +44,31 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert torch.equal(network(x), expected)
 
 
+def test_a_checkpoint_of_the_first_settings_is_read(tmp_path: Path) -> None:
+    model = {
+        "dimensions": 2, "channels": 1, "sections": 1, "classes": 2, "width": 4, "depth": 1,
+        "convolutions": 2, "padding": "same", "norm": "batch", "activation": "relu",
+        "up": "bilinear", "dropout": 0.5,
+    }  # fmt: skip
+    blocks = {"encoder.0": (1, 4), "bottom": (4, 8), "decoder.0": (8, 4)}
+    state = {"head.weight": (2, 4, 1, 1), "head.bias": (2,)}
+    state |= {"ups.0.convolution.weight": (4, 8, 1, 1), "ups.0.convolution.bias": (4,)}
+    for name, (inputs, outputs) in blocks.items():
+        for number, given in ((0, inputs), (3, outputs)):
+            state[f"{name}.{number}.weight"] = (outputs, given, 3, 3)
+            norms = ("weight", "bias", "running_mean", "running_var")
+            state |= {f"{name}.{number + 1}.{norm}": (outputs,) for norm in norms}
+            state[f"{name}.{number + 1}.num_batches_tracked"] = ()
+    content = {"format": 1, "model": model, "normalise": "mean_std"}
+    filled = {name: torch.zeros(shape) for name, shape in state.items()}
+    write_state(tmp_path / "best.pt", {**content, "state": filled})
+    assert read_checkpoint(tmp_path / "best.pt").network()(torch.ones(1, 1, 8, 8)).shape[1:] == (
+        2,
+        8,
+        8,
+    )
+
+
 def test_equal_checkpoints_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_checkpoint(tmp_path / name, checkpoint(seed=1 if name == "c" else 0))

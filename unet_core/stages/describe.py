@@ -56,6 +56,9 @@ def describe_model(preset: Path, *, size: int | None = None) -> dict[str, Any]:
         "exact_tiles": found.is_exact,
         "inexact": found.inexact,
         "input_sizes": list(islice(input_sizes(model), _SIZES_SHOWN)),
+        "input_sizes_z": list(islice(input_sizes(model, 0), _SIZES_SHOWN))
+        if model.dimensions == 3
+        else [model.sections],
         "size": size,
         "output_size": output_size(model, size),
         "multiply_adds_per_voxel": round(multiply_adds_per_voxel(model, sizes)),
@@ -83,6 +86,10 @@ def described(preset: Path, *, size: int | None, as_json: bool) -> str:
         else f"depend on what is seen: {facts['inexact']}; seen in windows"
     )
     sizes = ", ".join(map(str, facts["input_sizes"]))
+    if facts["dimensions"] == 3 and facts["input_sizes_z"] != facts["input_sizes"]:
+        sizes += f", ... along y and x; {', '.join(map(str, facts['input_sizes_z']))}, ... along z"
+    else:
+        sizes += ", ..."
     memory = facts["activation_mb"]
     seen = "the section it predicts" if facts["sections"] == 1 else f"{facts['sections']} sections"
     lines = {
@@ -96,7 +103,7 @@ def described(preset: Path, *, size: int | None, as_json: bool) -> str:
         else f"{facts['reach_px']} voxels; nothing farther away changes a voxel's result",
         "stride_px": f"{facts['stride_px']}; tiles start on multiples of it",
         "results of tiles": exact,
-        "input_sizes": f"{sizes}, ...",
+        "input_sizes": sizes,
         f"size {facts['size']}": f"gives {facts['output_size']} voxels per axis",
         "multiply-adds": f"{facts['multiply_adds_per_voxel']:,} per output voxel at this size",
         "feature maps": f"{memory['float32']} MB in float32, {memory['bfloat16']} MB in bfloat16",
