@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from unet_core.config import NetworkConfig, TrainConfig
 from unet_core.errors import ConfigError
-from unet_core.net.loop import Training, begin, class_weights, overlap, weights_of
+from unet_core.net.loop import Training, begin, class_weights, weights_of
+from unet_core.net.overlap import overlap
 from unet_core.net.patches import Batch
 
 MODEL = NetworkConfig(width=4, depth=1, norm="batch", dropout=0.5)

@@ -15,8 +15,9 @@ Scope = Literal["section", "volume"]
 class ObjectsConfig:
     """What an object is; read by calibrate, stitch and score."""
 
-    foreground: int = 1
-    """Class whose objects are made and scored."""
+    foreground: int | tuple[int, ...] = 1
+    """Class whose objects are made and scored. Several (model.output sigmoid): the mean of their
+    probabilities stands for one; of affinities list those of the nearest offsets."""
 
     scope: Scope = "section"
     """section: connected within a section (4-connected). volume: in 3-D (6-connected)."""
@@ -26,11 +27,16 @@ class ObjectsConfig:
     neighbour across the lowest border (watershed)."""
 
     def __post_init__(self) -> None:
-        if self.foreground < 1 or self.min_size_vx < 0:
+        if min(self.classes, default=0) < 1 or self.min_size_vx < 0:
             raise ConfigError(
-                "objects.foreground must be >= 1 and objects.min_size_vx >= 0, got "
-                f"{self.foreground} and {self.min_size_vx}"
+                "objects.foreground must be a class >= 1 or a list of such, and "
+                f"objects.min_size_vx >= 0; got {self.foreground} and {self.min_size_vx}"
             )
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Those of foreground."""
+        return self.foreground if isinstance(self.foreground, tuple) else (self.foreground,)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from unet_core.errors import ConfigError, StoreError
 from unet_core.geometry import Box, Zyx, fine
-from unet_core.io.arrays import ZarrArray, open_level, shard_of
+from unet_core.io.arrays import Array, ZarrArray, mirrored, open_level, read, shard_of
 from unet_core.io.masks import Mask, any_of, read_mask
 from unet_core.io.ngff import attributes_of, content_of
 
@@ -62,11 +63,15 @@ class Probabilities:
             )
         return self.classes.index(number)
 
+    def channels(self, numbers: Sequence[int]) -> list[int]:
+        """Those of several classes; ConfigError as `channel`."""
+        return [self.channel(number) for number in numbers]
+
     @property
     def ranked(self) -> list[int] | None:
         """Channels of classes 1, 2, …, class 0 being the rest to 1; None: not all are stored."""
         every = range(1, self.total)
-        return [*map(self.channel, every)] if set(every) <= set(self.classes) else None
+        return self.channels(every) if set(every) <= set(self.classes) else None
 
     def computed(self, box: Box) -> Mask | None:
         """Which voxels of a box of the store were computed, (z, y, x); None: all."""
@@ -138,6 +143,23 @@ def open_probabilities(store: Path, masks: Sequence[Path] = ()) -> Probabilities
         mask=next((mask for mask in masks if content_of(mask) == masked), None),
         failed=tuple(_shard_at(name, level) for name in unet.get("failed", ())),
     )
+
+
+def read_foreground(source: Probabilities, box: Box, classes: Sequence[int]) -> Array:
+    """Probability, as stored, of a class or the mean of several: (z, y, x).
+
+    Mirrored about the outermost voxels where `box` leaves the volume.
+    """
+    level = open_level(source.store)
+    parts = [
+        mirrored(partial(read, level, channel=channel), box, level.shape[-3:])
+        for channel in source.channels(classes)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    mean = np.mean(parts, axis=0, dtype=np.float32)
+    whole = parts[0].dtype.kind == "u"
+    return (np.floor(mean + np.float32(0.5)) if whole else mean).astype(parts[0].dtype)
 
 
 def _stored(region: Sequence[Sequence[int]], downsample: Zyx) -> Box:

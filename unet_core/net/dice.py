@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unet_core.net.loss import IGNORED, one_hot, probabilities
+from unet_core.net.loss import IGNORED, probabilities, wanted
 
 IMAGES, OUTPUTS = 0, 1
 """Axes of the sums."""
@@ -74,7 +74,7 @@ def dice_loss(
     ----------
     logits : (n, outputs, ...) float
     target : (n, ...) uint8
-        Class per voxel; 255 ignored.
+        Class per voxel; 255 ignored. Or affinities, 0 or 1 of every output: (n, outputs, ...).
     kind
         A key of `DEFINITIONS`.
     sigmoid
@@ -105,11 +105,13 @@ def _ratio(sums: Tensor, smooth: float) -> Tensor:
 
 def _sums(logits: Tensor, target: Tensor, of: Definition, *, sigmoid: bool) -> Tensor:
     """I and S of every image and output: (2, n, outputs) float32."""
-    outputs = logits.shape[1]
-    counted = (target != IGNORED)[:, None]
+    together = target.ndim < logits.ndim
+    counted = target != IGNORED
+    if together:
+        counted = counted[:, None]
     if of.ignored_counted:
-        target = target.clamp(max=outputs - 1 + sigmoid)
-    p, t = probabilities(logits, sigmoid=sigmoid), one_hot(target, outputs=outputs, sigmoid=sigmoid)
+        target = target.clamp(max=logits.shape[1] - 1 + sigmoid if together else 1)
+    p, t = probabilities(logits, sigmoid=sigmoid), wanted(target, logits, sigmoid=sigmoid)
     if of.foreground and not sigmoid:
         p, t = p[:, 1:], t[:, 1:]
     both = p * t * counted

@@ -17,7 +17,7 @@ Errors = Literal["cross_entropy", "focal", "mse"]
 def weighted_sum(
     errors: Tensor, target: Tensor, border: Tensor, class_weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sum of the weighted errors, and the number of voxels it runs over.
+    """Sum of the weighted errors, and the number of voxels (of affinities: pairs) it runs over.
 
     ``sum_x (w_c[target(x)] + border(x)) * errors(x)`` (Ronneberger et al. 2015, eqs. 1 and 2;
     `border` is the second term of eq. 2). The loss is their quotient: a mean over the voxels that
@@ -25,15 +25,17 @@ def weighted_sum(
 
     Parameters
     ----------
-    errors : (n, ...) float32
+    errors : (n, ...) or (n, outputs, ...) float32
         Of `voxel_errors`.
-    target : (n, ...) uint8
-        Class per voxel; 255 counts for nothing.
+    target : as `errors`, uint8
+        Class per voxel, or affinities; 255 counts for nothing.
     border : (n, ...) float, >= 0
     class_weights : (classes,) float32
-        w_c.
+        w_c; of affinities those of 0 and 1.
     """
     counted = target != IGNORED
+    if target.ndim > border.ndim:
+        border = border[:, None]
     weight = (class_weights[classes_of(target)] + border.float()) * counted
     return (weight * errors).sum(), counted.sum()
 
@@ -52,27 +54,29 @@ def voxel_errors(
     ``-(1 - p)^gamma log p`` (Lin et al. 2017, eq. 4). mse: mean over the classes of
     ``(p - t)^2``, t being 1 for the voxel's class, else 0. With `sigmoid` the same of each output
     by itself, p or 1 - p being the probability of what the target says of it, and the mean over
-    the outputs.
+    the outputs; of affinities each output keeps its own: (n, outputs, ...).
 
     Parameters
     ----------
     logits : (n, outputs, ...) float
         An output per class; with `sigmoid` one per class above 0.
     target : (n, ...) uint8
-        Class per voxel; 255 ignored.
+        Class per voxel; 255 ignored. Or affinities, 0 or 1 of every output: (n, outputs, ...).
     """
     logits = logits.float()
+    together = target.ndim < logits.ndim
     if kind == "mse":
-        wanted = one_hot(target, outputs=logits.shape[1], sigmoid=sigmoid)
-        return (probabilities(logits, sigmoid=sigmoid) - wanted).square().mean(dim=1)
+        right = wanted(target, logits, sigmoid=sigmoid)
+        squares = (probabilities(logits, sigmoid=sigmoid) - right).square()
+        return squares.mean(dim=1) if together else squares
     if sigmoid:
-        wanted = one_hot(target, outputs=logits.shape[1], sigmoid=True)
-        entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        right = wanted(target, logits, sigmoid=True)
+        entropy = functional.binary_cross_entropy_with_logits(logits, right, reduction="none")
     else:
         entropy = functional.cross_entropy(logits, classes_of(target), reduction="none")
     if kind == "focal":
         entropy = (-torch.expm1(-entropy)).clamp(min=_LEAST) ** gamma * entropy
-    return entropy.mean(dim=1) if sigmoid else entropy
+    return entropy.mean(dim=1) if sigmoid and together else entropy
 
 
 def probabilities(logits: Tensor, *, sigmoid: bool) -> Tensor:
@@ -92,6 +96,13 @@ def predicted(logits: Tensor, *, sigmoid: bool) -> Tensor:
 def classes_of(target: Tensor) -> Tensor:
     """Class per voxel as int64; 0 for those that are ignored."""
     return torch.where(target != IGNORED, target, 0).long()
+
+
+def wanted(target: Tensor, logits: Tensor, *, sigmoid: bool) -> Tensor:
+    """What probabilities should be, 0 or 1: (n, outputs, ...) float32; ignored voxels: class 0."""
+    if target.ndim == logits.ndim:
+        return classes_of(target).float()
+    return one_hot(target, outputs=logits.shape[1], sigmoid=sigmoid)
 
 
 def one_hot(target: Tensor, *, outputs: int, sigmoid: bool) -> Tensor:

@@ -106,7 +106,7 @@ class Objective:
 
     def _of_head(self, logits: Tensor, batch: Batch, ranks: Ranks, *, weight: float) -> Tensor:
         sizes = logits.shape[2:]
-        if sizes != batch.target.shape[1:]:
+        if sizes != batch.border.shape[1:]:
             batch = batch._replace(
                 target=_thinned(batch.target, sizes), border=_thinned(batch.border, sizes)
             )
@@ -138,8 +138,8 @@ class Objective:
 
 
 def _thinned(array: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The voxels at the centres of a grid of fewer: (n, ...) -> (n, *sizes)."""
-    for axis, size in enumerate(sizes, start=1):
+    """The voxels at the centres of a grid of fewer: (..., voxels) -> (..., *sizes)."""
+    for axis, size in enumerate(sizes, start=array.ndim - len(sizes)):
         places = torch.arange(size, device=array.device)
         places = (2 * places + 1) * array.shape[axis] // (2 * size)
         array = array.index_select(axis, places)

@@ -37,7 +37,7 @@ class Bank:
     """(n, c, z, y, x) float16, normalised intensities."""
 
     target: ArrayLike
-    """(n, z, y, x) uint8, class per voxel, 255 ignored."""
+    """(n, z, y, x) uint8, class per voxel, or (n, offsets, z, y, x), affinities; 255 ignored."""
 
     border: ArrayLike
     """(n, z, y, x) float16, border term of the loss weight."""
@@ -59,7 +59,7 @@ class Batch(NamedTuple):
     """(b, inputs, [z,] y, x) float32, those of `NetworkConfig.inputs`"""
 
     target: Tensor
-    """(b, [z',] y', x') uint8, as large as the network's output"""
+    """(b, [offsets,] [z',] y', x') uint8, as large as the network's output"""
 
     border: Tensor
     """(b, [z',] y', x') float32"""
@@ -96,7 +96,7 @@ def read_batch(bank: Bank, indices: list[int], model: NetworkConfig, *, pin: boo
         return np.stack([np.asarray(array[i]) for i in indices]).astype(dtype, copy=False)
 
     def cropped(array: ArrayLike, dtype: npt.DTypeLike) -> Tensor:
-        index = (slice(None), *middle, *centre)
+        index = (..., *middle, *centre)
         return torch.from_numpy(np.ascontiguousarray(stacked(array, dtype)[index]))
 
     raw = torch.from_numpy(

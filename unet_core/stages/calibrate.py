@@ -14,12 +14,12 @@ import numpy.typing as npt
 from unet_core.config import CalibrateConfig, ObjectsConfig, Resources, canonical
 from unet_core.errors import PlanError, StoreError
 from unet_core.geometry import IGNORED_ID, Box, Zyx
-from unet_core.io.arrays import open_level, read, read_mirrored
+from unet_core.io.arrays import open_level, read
 from unet_core.io.atomic import write_json
 from unet_core.io.calibration import FORMAT
 from unet_core.io.ledger import building
 from unet_core.io.ngff import content_of, voxel_size_of
-from unet_core.io.probabilities import Probabilities, open_probabilities
+from unet_core.io.probabilities import Probabilities, open_probabilities, read_foreground
 from unet_core.io.truth import Truth, open_truth
 from unet_core.metrics.contingency import contingency
 from unet_core.metrics.isbi import VARIANT, truth_objects
@@ -186,8 +186,7 @@ def _labels(
     computed: npt.NDArray[np.bool_] | None,
 ) -> Iterator[Labels]:
     """Objects of a box by each candidate; none where nothing was computed."""
-    level, channel = open_level(source.store), source.channel(objects.foreground)
-    stored = read(level, box, channel=channel)
+    stored = read_foreground(source, box, objects.classes)
     fragments_at: tuple[float, Any] | None = None
     for how in candidates:
         if how["method"] == "threshold":
@@ -197,7 +196,7 @@ def _labels(
             continue
         if fragments_at is None or fragments_at[0] != how["smoothing_px"]:
             sd = smoothing_sd(how["smoothing_px"], voxel_size_of(source.store), objects.scope)
-            around = read_mirrored(level, box.grow(smoothing_reach(sd)))[channel]
+            around = read_foreground(source, box.grow(smoothing_reach(sd)), objects.classes)
             heights = fenced(smooth(heights_of(around), sd), computed)
             fragments_at = how["smoothing_px"], whole_fragments(heights, objects.scope)
         labels, fragments = fragments_at[1]
@@ -222,7 +221,7 @@ def _truth_ids(
     """Ids of the objects; of classes the components of the foreground class."""
     if kind != "semantic":
         return ids
-    components, _ = label_block(ids == objects.foreground, objects.scope)
+    components, _ = label_block(np.isin(ids, objects.classes), objects.scope)
     return np.where(ids == IGNORED_ID, np.uint32(IGNORED_ID), components)
 
 
@@ -337,7 +336,7 @@ def _checked(
     pairs = []
     for made, known in zip(probabilities, truth, strict=True):
         source = open_probabilities(made, masks)
-        source.channel(objects.foreground)
+        source.channels(objects.classes)
         level = open_truth(known, downsample=source.downsample)
         shape = open_level(made).shape
         if shape[-3:] != level.shape:

@@ -1,6 +1,6 @@
 """Labels and probabilities against truth, section by section: scores.json."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from unet_core.io.atomic import write_json
 from unet_core.io.calibration import read_threshold
 from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import content_of
-from unet_core.io.probabilities import Probabilities, open_probabilities
+from unet_core.io.probabilities import Probabilities, open_probabilities, read_foreground
 from unet_core.io.truth import Truth, open_truth
 from unet_core.metrics.contingency import Table, contingency
 from unet_core.metrics.contingency import added as added_tables
@@ -74,7 +74,7 @@ def score_volume(
         If objects.foreground is a class that the probabilities do not have.
     """
     source = open_probabilities(probabilities, [mask] if mask else [])
-    source.channel(objects.foreground)
+    source.channels(objects.classes)
     known = open_truth(truth, downsample=source.downsample)
     _check_shapes(labels, source, known)
     threshold = None if calibration is None else read_threshold(calibration)
@@ -100,6 +100,7 @@ def score_volume(
                 source=source,
                 truth=known,
                 ids=ids,
+                classes=objects.classes,
                 settings=told,
                 scratch=build.scratch,
             )
@@ -121,6 +122,7 @@ def count_sections(
     source: Probabilities,
     truth: Truth,
     ids: Path | None,
+    classes: tuple[int, ...],
     settings: Mapping[str, Any],
     scratch: Path,
 ) -> Done:
@@ -128,14 +130,13 @@ def count_sections(
     truths, founds = read(truth.open(), block.write), read(open_level(labels), block.write)
     if (computed := source.computed(block.write)) is not None:
         truths = np.where(computed, truths, np.uint32(IGNORED_ID))
-    level, foreground = open_level(source.store), settings["foreground"]
     ranked = source.ranked if truth.kind == "semantic" else None
-    chosen = read(level, block.write, channel=source.channel(foreground))
-    values = None if ranked is None else read(level, block.write)
+    chosen = read_foreground(source, block.write, classes)
+    values = None if ranked is None else read(open_level(source.store), block.write)
     notes = []
     for z, (truth_section, labels_section) in enumerate(zip(truths, founds, strict=True)):
         counts = _count_section(
-            _inside(truth_section, truth.kind, foreground), labels_section, chosen[z], settings
+            _inside(truth_section, truth.kind, classes), labels_section, chosen[z], settings
         )
         if values is not None:
             counts["classes"] = _count_classes(truth_section, values[ranked, z])
@@ -187,11 +188,12 @@ def _count_classes(truth: Ids, stored: npt.NDArray[Any]) -> Counts:
     return semantic_counts(contingency(truth, every.argmax(axis=0)), classes)
 
 
-def _inside(truth: Ids, kind: str, foreground: int) -> Ids:
+def _inside(truth: Ids, kind: str, classes: Sequence[int]) -> Ids:
     """Truth with other classes than the foreground as background."""
     if kind != "semantic":
         return truth
-    return np.where((truth == foreground) | (truth == IGNORED_ID), truth, 0).astype(np.uint32)
+    kept = np.isin(truth, [*classes, IGNORED_ID])
+    return np.where(kept, truth, 0).astype(np.uint32)
 
 
 def _truth_ids(crew: Crew, build: Build, truth: Truth, objects: ObjectsConfig) -> Path | None:
@@ -203,7 +205,7 @@ def _truth_ids(crew: Crew, build: Build, truth: Truth, objects: ObjectsConfig) -
     label_components(
         crew,
         build,
-        mask_of=partial(_mask_of, truth=truth, foreground=objects.foreground),
+        mask_of=partial(_mask_of, truth=truth, classes=objects.classes),
         write=partial(_write_ids, store=store),
         shape=truth.shape,
         shard=shard_of(level),
@@ -212,8 +214,8 @@ def _truth_ids(crew: Crew, build: Build, truth: Truth, objects: ObjectsConfig) -
     return store
 
 
-def _mask_of(box: Box, *, truth: Truth, foreground: int) -> npt.NDArray[np.bool_]:
-    return np.asarray(read(truth.open(), box) == foreground)
+def _mask_of(box: Box, *, truth: Truth, classes: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    return np.isin(read(truth.open(), box), classes)
 
 
 def _write_ids(block: Block, ids: npt.NDArray[np.uint64], *, store: Path) -> Done:

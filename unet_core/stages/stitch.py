@@ -14,15 +14,13 @@ from unet_core.io.arrays import (
     create_array,
     cut_of,
     open_level,
-    read,
-    read_mirrored,
     shard_of,
     write_block,
 )
 from unet_core.io.calibration import read_calibration
 from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import content_of, label_image, multiscale, voxel_size_of
-from unet_core.io.probabilities import Probabilities, open_probabilities
+from unet_core.io.probabilities import Probabilities, open_probabilities, read_foreground
 from unet_core.ops.components import inside
 from unet_core.ops.heights import (
     HeightArray,
@@ -66,7 +64,7 @@ def stitch_labels(
     """
     level = open_level(probabilities)
     source = open_probabilities(probabilities, [mask] if mask else [])
-    source.channel(objects.foreground)
+    source.channels(objects.classes)
     made_from: dict[str, Any] = {
         "probabilities": content_of(probabilities),
         "cut": cut_of(level),
@@ -112,7 +110,7 @@ def _chosen(config: StitchConfig, calibration: Path | None) -> dict[str, Any]:
 def _by_threshold(
     crew: Crew, build: Build, how: dict[str, Any], objects: ObjectsConfig, source: Probabilities
 ) -> int:
-    inner = partial(_mask_of, source=source, channel=source.channel(objects.foreground))
+    inner = partial(_mask_of, source=source, classes=objects.classes)
     return label_components(
         crew,
         build,
@@ -129,11 +127,10 @@ def _by_watershed(
     crew: Crew, build: Build, how: dict[str, Any], objects: ObjectsConfig, source: Probabilities
 ) -> int:
     sd = smoothing_sd(how["smoothing_px"], voxel_size_of(source.store), objects.scope)
-    channel = source.channel(objects.foreground)
     return label_watershed(
         crew,
         build,
-        heights_of=partial(_heights_of, source=source, channel=channel, sd=sd),
+        heights_of=partial(_heights_of, source=source, classes=objects.classes, sd=sd),
         write=partial(_write, out=build.store),
         shape=_shape_of(build.store),
         shard=shard_of(open_level(build.store)),
@@ -144,17 +141,17 @@ def _by_watershed(
 
 
 def _mask_of(
-    box: Box, *, source: Probabilities, channel: int, threshold: float
+    box: Box, *, source: Probabilities, classes: tuple[int, ...], threshold: float
 ) -> npt.NDArray[np.bool_]:
-    found = inside(read(open_level(source.store), box, channel=channel), threshold)
+    found = inside(read_foreground(source, box, classes), threshold)
     computed = source.computed(box)
     return found if computed is None else found & computed
 
 
 def _heights_of(
-    box: Box, *, source: Probabilities, channel: int, sd: tuple[float, float, float]
+    box: Box, *, source: Probabilities, classes: tuple[int, ...], sd: tuple[float, float, float]
 ) -> HeightArray:
-    stored = read_mirrored(open_level(source.store), box.grow(smoothing_reach(sd)))[channel]
+    stored = read_foreground(source, box.grow(smoothing_reach(sd)), classes)
     return fenced(smooth(heights_of(stored), sd), source.computed(box))
 
 

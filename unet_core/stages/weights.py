@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_core.config import Resources, WeightsConfig
-from unet_core.errors import StoreError
+from unet_core.errors import ConfigError, StoreError
 from unet_core.geometry import Block, Zyx, blocks
 from unet_core.io.arrays import (
     create_array,
@@ -37,6 +37,9 @@ from unet_core.run.crew import Crew, Done
 TARGET = "labels/target/0"
 """Array of the store that holds the class of every voxel."""
 
+OBJECTS = "labels/objects/0"
+"""Array that holds the ids of objects, where affinities are learnt."""
+
 
 def compute_weights(config: WeightsConfig, *, truth: Path, out: Path, resources: Resources) -> None:
     """Write target and border weight map of `truth` to the store `out`.
@@ -44,13 +47,22 @@ def compute_weights(config: WeightsConfig, *, truth: Path, out: Path, resources:
     `out` gets ``0`` (float32, border term of the loss weight) and ``labels/target/0`` (uint8, class
     per voxel, 255 ignored); its attribute ``unet`` holds the voxels of each class over the whole
     volume, from which class weights are balanced without seams. Semantic truth has no border term.
+    With `config.affinities` it gets ``labels/objects/0`` too (uint32, the ids): affinities are made
+    of them when patches are deformed.
 
     Raises
     ------
     StoreError
         If `truth` is no finished truth store.
+    ConfigError
+        If affinities are asked for and it has classes instead of objects.
     """
     level, kind, size = open_level(truth), _kind_of(truth), voxel_size_of(truth)
+    if config.affinities and kind == "semantic":
+        raise ConfigError(
+            f"weights.affinities needs objects, {truth} has classes (truth.kind semantic); set "
+            "truth.kind to instances or binary, or leave weights.affinities empty"
+        )
     z_spacing = 2 * size[0] / (size[1] + size[2]) if config.distances == "volume" else None
     halo = _halo(config, kind, z_spacing)
     made_from = {
@@ -63,13 +75,16 @@ def compute_weights(config: WeightsConfig, *, truth: Path, out: Path, resources:
         cut: dict[str, Any] = {"shape": level.shape, **cut_of(level)}
         create_array(build.store, "0", dtype="float32", **cut)
         create_array(build.store, TARGET, dtype="uint8", **cut)
+        if config.affinities:
+            create_array(build.store, OBJECTS, dtype="uint32", **cut)
         work = partial(
             weigh_block, truth=truth, out=out, config=config, kind=kind, z_spacing=z_spacing
         )
         plan = blocks(level.shape, block=shard_of(level), halo=halo)
         with Crew(resources) as crew:
             notes = crew.run(build, "weights", work, plan, need_mb=_need_mb(plan))
-        _publish(build, size, {"kind": kind, **_total(notes)})
+        told = {"affinities": [list(o) for o in config.affinities]} if config.affinities else {}
+        _publish(build, size, {"kind": kind, **told, **_total(notes)})
 
 
 def weigh_block(
@@ -111,6 +126,8 @@ def weigh_block(
         write_block(open_level(out, "0", mode="r+"), block.write, term),
         write_block(open_level(out, TARGET, mode="r+"), block.write, target),
     ]
+    if config.affinities:
+        digests.append(write_block(open_level(out, OBJECTS, mode="r+"), block.write, ids[core]))
     return Done(digest_of(d.encode() for d in digests), note=_count(target))
 
 
@@ -163,7 +180,9 @@ def _total(notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _publish(build: Build, voxel_size_nm: Sequence[float], unet: dict[str, Any]) -> None:
     """Write the metadata of the label image, then that of the store, which makes it appear."""
     labels = build.store / "labels"
-    target = multiscale("target", axes="zyx", voxel_size_nm=voxel_size_nm)
-    write_group(labels / "target", {"ome": label_image(target)})
-    write_group(labels, {"ome": {"version": "0.5", "labels": ["target"]}})
+    names = ["target", "objects"] if "affinities" in unet else ["target"]
+    for name in names:
+        image = multiscale(name, axes="zyx", voxel_size_nm=voxel_size_nm)
+        write_group(labels / name, {"ome": label_image(image)})
+    write_group(labels, {"ome": {"version": "0.5", "labels": names}})
     build.publish(ome=multiscale("weights", axes="zyx", voxel_size_nm=voxel_size_nm), unet=unet)
