@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from unet_core.config.networks.live import overwriting, peak_values
 from unet_core.config.networks.memory import values_per_voxel
 from unet_core.config.networks.trace import seen_by, sizes_of, stride_of
 from unet_core.config.networks.unpadded import unpadded
+from unet_core.errors import ConfigError
 
 plain = st.builds(
     NetworkConfig,
@@ -113,3 +115,12 @@ def test_memory_is_of_what_is_read_later() -> None:
     assert peak_values(graph, sizes) == 64 * (4 + 4 + 8)
     # Beside the input a convolution holds its weights once more: too little to count here.
     assert values_per_voxel(NetworkConfig()) == 128
+
+
+def test_logits_of_larger_voxels_cannot_be_laid_over_a_volume() -> None:
+    half = NetworkConfig(
+        padding="same", depth=2, widths=(4, 4, 4), skip="after_pooling", decoder_widths=(4, 4, 4)
+    )
+    assert geometry_of(half).is_exact
+    with pytest.raises(ConfigError, match=r"set model\.full_size to true"):
+        geometry_of(replace(half, full_size=False))

@@ -10,7 +10,7 @@ from unet_core.config.networks.build import graph_of
 from unet_core.config.networks.graph import Graph
 from unet_core.config.networks.layers import Convolution, Fitted, Pooling
 from unet_core.config.networks.settings import NetworkConfig
-from unet_core.config.networks.trace import seen_by, sizes_of, stride_of
+from unet_core.config.networks.trace import scales_of, seen_by, sizes_of, stride_of
 from unet_core.config.networks.unpadded import unpadded
 from unet_core.errors import ConfigError
 
@@ -61,9 +61,14 @@ def geometry_of(config: NetworkConfig) -> Geometry:
     Raises
     ------
     ConfigError
-        If settings contradict each other.
+        If settings contradict each other, or logits have not the voxels of the input.
     """
     graph = graph_of(config).without_auxiliary()
+    if any(scales_of(graph, axis)[graph.output] != 1 for axis in range(graph.dimensions)):
+        raise ConfigError(
+            "the network's logits have larger voxels than what it is shown, so that they cannot be "
+            "laid over a volume; set model.full_size to true"
+        )
     stride = _zyx(config, [stride_of(graph, axis) for axis in range(graph.dimensions)], 1)
     if told := sorted({node.layer.told for node in graph.nodes if not node.layer.is_local}):
         lost = own_lost(config)
