@@ -1,7 +1,5 @@
 """`make demo` on a real Slurm: the phantom of its size, config/demo.yaml as it is."""
 
-import csv
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,7 +9,6 @@ import pytest
 
 from tests.slurm.project import Project, new_project
 from tests.slurm.sandbox import Sandbox
-from unet_core.config.demand import LEAST_MB, SNAKEMAKE_MB
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -66,21 +63,6 @@ def test_its_gpu_jobs_are_one_training_and_an_inference_for_each_volume(run: Run
 
 
 def test_its_volumes_are_inferred_at_a_time(run: Run) -> None:
+    """Two of them: each asks for all CPUs of one of the two nodes with GPUs."""
     jobs = [row for name, row in run.jobs.items() if name.startswith("rule_infer")]
-    assert max(row["Start"] for row in jobs) < min(row["End"] for row in jobs)
-
-
-def test_its_jobs_ask_for_at_most_twice_the_memory_that_they_use(run: Run) -> None:
-    """Above the least that is asked for; without the libraries of a GPU, which are not there."""
-    for path in sorted((run.results / "benchmarks").glob("*/*.tsv")):
-        stage, asked = path.parent.name, re.search(r"memory_mb=(\d+)", log_of(run, path))
-        with path.open(newline="") as file:
-            used = float(list(csv.DictReader(file, delimiter="\t"))[-1]["max_rss"])
-        assert asked or stage in ("montage", "report"), path
-        if asked and int(asked[1]) > LEAST_MB and stage not in ("train", "infer"):
-            assert int(asked[1]) - SNAKEMAKE_MB <= 2 * used, path
-
-
-def log_of(run: Run, benchmark: Path) -> str:
-    stage, name = benchmark.parent.name, benchmark.with_suffix(".log").name
-    return (run.results / "logs" / stage / name).read_text(errors="replace")
+    assert sorted(row["Start"] for row in jobs)[1] < min(row["End"] for row in jobs)
