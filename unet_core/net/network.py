@@ -33,7 +33,7 @@ class Network(nn.Module):
             if isinstance(node.layer, Activation) and node.layer.kind in IN_PLACE:
                 setattr(module, "inplace", node.name in over)  # noqa: B010  every kind has it
             _place(self, node.name, module)
-        self._arrange()
+        self._plans: dict[tuple[str, ...], list[tuple[str, tuple[str, ...], Sequence[str]]]] = {}
 
     @classmethod
     def of(cls, config: NetworkConfig) -> "Network":
@@ -48,19 +48,24 @@ class Network(nn.Module):
         network.config = config
         return network
 
-    def _arrange(self) -> None:
-        """What to compute in which order, and which maps nothing reads any more."""
-        wanted = {self.graph.output, *(name for name, _ in self.graph.auxiliary)}
-        # Published weights hold layers that nothing reads.
-        needed = self.graph.read_by(wanted)
-        self._plan = []
-        for node in self.graph.nodes:
-            if node.name not in needed:
-                continue
-            done = {
-                i for i in node.inputs if self.graph.last_use[i] == node.name and i not in wanted
-            }
-            self._plan.append((node.name, node.inputs, tuple(done)))
+    def _plan(self, names: Sequence[str]) -> Sequence[tuple[str, tuple[str, ...], Sequence[str]]]:
+        """What to compute for some maps, of which maps, and those that nothing reads after it."""
+        key = tuple(names)
+        if key not in self._plans:
+            # Auxiliary logits are not always asked for; published weights hold layers that nothing
+            # reads.
+            needed = self.graph.read_by(set(names))
+            nodes = [node for node in self.graph.nodes if node.name in needed]
+            last = {name: node.name for node in nodes for name in node.inputs}
+            self._plans[key] = [
+                (
+                    node.name,
+                    node.inputs,
+                    [i for i in set(node.inputs) if last[i] == node.name and i not in names],
+                )
+                for node in nodes
+            ]
+        return self._plans[key]
 
     def at(self, name: str) -> nn.Module:
         """The layer of a node."""
@@ -80,20 +85,15 @@ class Network(nn.Module):
         return self.maps(x, [self.graph.output, *(name for name, _ in self.graph.auxiliary)])
 
     def maps(self, x: Tensor, names: Sequence[str]) -> list[Tensor]:
-        """Maps of some nodes, by name; others are freed as soon as nothing reads them."""
+        """Logits by name of node; other maps are freed as soon as nothing reads them."""
         kept = {INPUT: x}
         del x
-        missing = set(names)
-        for name, inputs, done in self._plan:
+        for name, inputs, done in self._plan(names):
             seen = [kept[i] for i in inputs]
             for i in done:
-                if i not in names:
-                    del kept[i]
+                del kept[i]
             # Popped one by one by the layer: who held them to its end would hold the peak.
             kept[name] = _called(self.get_submodule(name), seen)
-            missing.discard(name)
-            if not missing:
-                break
         return [kept[name] for name in names]
 
 
