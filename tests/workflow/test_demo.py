@@ -15,6 +15,7 @@ import pytest
 import tifffile
 
 from tests.workflow.conftest import REPOSITORY, environment
+from unet_core.config.demand import LEAST_MB, SNAKEMAKE_MB
 from unet_core.metrics.contingency import contingency
 from unet_core.metrics.isbi import VARIANT, truth_objects
 from unet_core.metrics.rand import rand_scores
@@ -178,6 +179,36 @@ def test_snakemake_s_own_report_can_be_made(demo: Demo) -> None:
     page = (demo.folder / "report.html").read_text(encoding="utf-8")
     assert "montage" in page
     assert all(name in page for name in FOLDS)
+
+
+def test_every_store_is_about_as_large_as_the_estimate_has_said(demo: Demo) -> None:
+    asked = ["--json", "--presets", str(REPOSITORY / "config/models"), "--configfile"]
+    asked += ["config/config.yaml", "config/demo.yaml", "overlay.yaml"]
+    told = subprocess.run(
+        [sys.executable, "-m", "unet_core.cli", "estimate", *asked],
+        cwd=demo.folder,
+        check=True,
+        capture_output=True,
+    )
+    for store in json.loads(told.stdout)["stores"]:
+        name = "patches/*.zarr" if store["kind"] == "patches" else f"**/{store['kind']}.ome.zarr"
+        stores = list(demo.results.glob(name))
+        files = [path for each in stores for path in each.rglob("*") if path.is_file()]
+        assert store["files"] == len(files) + len(stores), "each with its ledger"
+        size = sum(path.stat().st_size for path in files if path.name != "zarr.json")
+        # Labels of a network that has learnt so little have specks, which are not foreseen.
+        most = 3 if store["kind"] == "labels" else 1.5
+        assert 1 / most <= store["disk_bytes"] / size <= most, store["kind"]
+
+
+def test_jobs_ask_for_at_most_twice_the_memory_that_they_use_or_for_the_least(demo: Demo) -> None:
+    for path in sorted((demo.results / "benchmarks").glob("*/*.tsv")):
+        log = demo.results / "logs" / path.parent.name / f"{path.stem}.log"
+        asked = re.search(r"memory_mb=(\d+)", log.read_text())
+        heads, *_, last = (line.split("\t") for line in path.read_text().splitlines())
+        used = float(dict(zip(heads, last, strict=True))["max_rss"])
+        if asked and int(asked[1]) > LEAST_MB:
+            assert int(asked[1]) - SNAKEMAKE_MB <= 2 * used, path
 
 
 def test_nothing_is_left_over(demo: Demo) -> None:
