@@ -43,7 +43,7 @@ def test_what_is_right_is_accepted(here: Project) -> None:
         ({"infer": {"tile_px": 1.5}}, ["infer.tile_px", "1.5"]),
         ({"infer": {"tile_px": True}}, ["infer.tile_px", "True"]),
         ({"infer": [384]}, ["infer must be a mapping", "[384]"]),
-        ({"infer": {"tile_px": 382}}, ["infer.tile_px 382", "2^depth = 4", "384"]),
+        ({"infer": {"tile_px": 382}}, ["infer.tile_px 382", "4 (the stride of model one)", "384"]),
         (
             {"infer": {"tile_px": 384, "downsample": [1, 5, 5]}},
             ["infer.tile_px 384", "infer.downsample [1, 5, 5]", "380"],
@@ -53,6 +53,25 @@ def test_what_is_right_is_accepted(here: Project) -> None:
         ({"augment": {"patch": [188, 188]}}, ["augment.patch"]),
         ({"train": {"learning_rate": ".nan"}}, ["train.learning_rate", "model one"]),
         ({"objects": {"foreground": 2}}, ["objects.foreground 2", "model.classes 2"]),
+        ({"objects": {"foreground": []}}, ["objects.foreground", "list", "got ()"]),
+        (
+            {"objects": {"foreground": [1, 2]}, "model": {"classes": 3}},
+            ["objects.foreground [1, 2]", "model one has softmax", "give one class"],
+        ),
+        ({"weights": {"affinities": [[0, 0, 0]]}}, ["weights.affinities", "each once"]),
+        ({"weights": {"affinities": [[0, 1, 0], [0, 1, 0]]}}, ["weights.affinities", "each once"]),
+        (
+            {"weights": {"affinities": [[0, 1, 0], [0, 0, 1]]}},
+            ["weights.affinities has 2 offsets", "model one", "sigmoid and model.classes 3"],
+        ),
+        (
+            {"weights": {"affinities": [[1, 0, 0]]}, "model": {"output": "sigmoid"}},
+            ["weights.affinities [1, 0, 0]", "augment.patch [1, "],
+        ),
+        (
+            {"weights": {"affinities": [[0, 1, 0]]}, "truth": {"kind": "semantic"}},
+            ["weights.affinities", "truth.kind is semantic"],
+        ),
         ({"infer": {"region": [[0, 4], [8, 8], [0, 16]]}}, ["infer.region along y", "[8, 8]"]),
         ({"infer": {"region": [[0, 4], [8, 16]]}}, ["infer.region"]),
         ({"infer": {"classes": []}}, ["infer.classes", "at least one"]),
@@ -91,9 +110,9 @@ def test_a_wrong_setting_is_named(here: Project, changes: dict[str, Any], told: 
     ("preset", "told"),
     [
         ("model: {widht: 8}", ["model.widht", "did you mean width?", "one.yaml"]),
-        ("infer: {tile_px: 4}", ["one.yaml", "model and train only"]),
+        ("infer: {tile_px: 4}", ["one.yaml", "model, train and pretrained only"]),
         ("model: [", ["one.yaml is not YAML"]),
-        ("- model", ["one.yaml", "model and train only"]),
+        ("- model", ["one.yaml", "model, train and pretrained only"]),
     ],
 )
 def test_a_wrong_preset_is_named(here: Project, preset: str, told: list[str]) -> None:
