@@ -16,7 +16,7 @@ LAYERS = [
     {"config", "geometry", "provenance", "traversal", "windows"},
     {"io", "ops", "metrics", "net", "figures"},
     {"run"},
-    {"stages", "options"},
+    {"stages", "options", "arguments"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -24,6 +24,9 @@ VALUES = LAYERS[1]
 
 ONLY_IN = {
     "torch": {"net"},
+    "onnx": {"net"},
+    "onnxscript": {"net"},
+    "onnxruntime": {"net"},
     "zarr": {"io"},
     "numcodecs": {"io"},
     "tensorstore": {"io"},

@@ -5,13 +5,12 @@ no torch. `--config` is one JSON mapping: the stage's sections of settings and i
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
 
+from unet_core.arguments import given_of, mapping, resources, sections
 from unet_core.config import (
     AugmentConfig,
     CalibrateConfig,
@@ -21,7 +20,6 @@ from unet_core.config import (
     ObjectsConfig,
     PretrainedConfig,
     ReportConfig,
-    Resources,
     ScoreConfig,
     StitchConfig,
     TrainConfig,
@@ -30,7 +28,6 @@ from unet_core.config import (
     WeightsConfig,
     load,
 )
-from unet_core.config.versions import RESULT_VERSION
 from unet_core.errors import ConfigError, Hung, UNetCoreError
 from unet_core.options import parser
 
@@ -69,7 +66,7 @@ def _convert(options: argparse.Namespace) -> None:
     from unet_core.stages.convert import convert_volume
     from unet_core.stages.convert_mask import convert_mask
 
-    section = _sections(options)
+    section = sections(options)
     if options.mask_of is not None:
         convert_mask(
             section("convert", ConvertConfig),
@@ -77,7 +74,7 @@ def _convert(options: argparse.Namespace) -> None:
             source=options.raw,
             raw=options.mask_of,
             out=options.out,
-            resources=_resources(options),
+            resources=resources(options),
         )
         return
     convert_volume(
@@ -86,14 +83,14 @@ def _convert(options: argparse.Namespace) -> None:
         truth=section("truth", TruthConfig) if options.truth else None,
         raw=options.raw,
         out=options.out,
-        resources=_resources(options),
+        resources=resources(options),
     )
 
 
 def _check(options: argparse.Namespace) -> None:
     from unet_core.stages.check import check_volumes
 
-    settings = _mapping("--config", options.config)
+    settings = mapping("--config", options.config)
     check_volumes(
         options.sheet,
         data=options.data,
@@ -108,35 +105,35 @@ def _check(options: argparse.Namespace) -> None:
 def _weights(options: argparse.Namespace) -> None:
     from unet_core.stages.weights import compute_weights
 
-    section = _sections(options)
+    section = sections(options)
     compute_weights(
         section("weights", WeightsConfig),
         truth=options.truth,
         out=options.out,
-        resources=_resources(options),
+        resources=resources(options),
     )
 
 
 def _augment(options: argparse.Namespace) -> None:
     from unet_core.stages.augment import build_patch_bank
 
-    section = _sections(options)
+    section = sections(options)
     build_patch_bank(
         section("augment", AugmentConfig),
         raw=options.raw,
         weights=options.weights,
         training=options.fold == "train",
         out=options.out,
-        resources=_resources(options),
+        resources=resources(options),
     )
 
 
 def _train(options: argparse.Namespace) -> None:
     from unet_core.stages.train_ranks import start_ranks
 
-    section = _sections(options)
+    section = sections(options)
     config = section("train", TrainConfig)
-    if start_ranks(config, _resources(options), options.given):
+    if start_ranks(config, resources(options), options.given):
         return
     from unet_core.stages.train import train_unet
 
@@ -147,15 +144,15 @@ def _train(options: argparse.Namespace) -> None:
         validation=options.validation,
         initial=options.initial,
         out=options.out,
-        resources=_resources(options),
+        resources=resources(options),
     )
 
 
 def _import(options: argparse.Namespace) -> None:
     from unet_core.stages.import_weights import import_weights
 
-    given = _mapping("--config", options.config)
-    section = _sections(options, pretrained=_told(options, "preset", "normalise", "order"))
+    given = mapping("--config", options.config)
+    section = sections(options, pretrained=given_of(options, "preset", "normalise", "order"))
     import_weights(
         section("pretrained", PretrainedConfig),
         source=options.file,
@@ -166,10 +163,29 @@ def _import(options: argparse.Namespace) -> None:
     )
 
 
-def _told(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """What was given of settings that have an option of their own."""
-    given = {name: getattr(options, name) for name in names}
-    return {name: value for name, value in given.items() if value is not None}
+def _export(options: argparse.Namespace) -> None:
+    from unet_core.io.model_package import About
+    from unet_core.stages.export_model import export_model
+
+    about = None
+    if options.author and options.license:
+        name = options.name or options.out.stem
+        about = About(
+            name,
+            options.description or name,
+            tuple(options.author),
+            options.license,
+            tuple(options.cite),
+        )
+    export_model(
+        options.checkpoint,
+        form=options.format,
+        out=options.out,
+        logits=options.logits,
+        size=options.size,
+        dtype=options.dtype,
+        about=about,
+    )
 
 
 def _infer(options: argparse.Namespace) -> None:
@@ -184,7 +200,7 @@ def _infer(options: argparse.Namespace) -> None:
             )
     if len(set(options.out)) < len(options.out):
         raise ConfigError("--out names a store twice; every volume is written to its own")
-    section = _sections(options, infer=_mapping("--running", options.running))
+    section = sections(options, infer=mapping("--running", options.running))
     infer_volumes(
         section("infer", InferConfig),
         volumes=[
@@ -192,7 +208,7 @@ def _infer(options: argparse.Namespace) -> None:
             for raw, out, mask in zip(options.raw, options.out, masks, strict=True)
         ],
         checkpoint=options.checkpoint,
-        resources=_resources(options),
+        resources=resources(options),
         part=options.part,
     )
 
@@ -200,7 +216,7 @@ def _infer(options: argparse.Namespace) -> None:
 def _calibrate(options: argparse.Namespace) -> None:
     from unet_core.stages.calibrate import calibrate_objects
 
-    section = _sections(options)
+    section = sections(options)
     calibrate_objects(
         section("calibrate", CalibrateConfig),
         objects=section("objects", ObjectsConfig),
@@ -208,14 +224,14 @@ def _calibrate(options: argparse.Namespace) -> None:
         truth=options.truth,
         masks=options.mask,
         out=options.out,
-        resources=_resources(options),
+        resources=resources(options),
     )
 
 
 def _stitch(options: argparse.Namespace) -> None:
     from unet_core.stages.stitch import stitch_labels
 
-    section = _sections(options)
+    section = sections(options)
     stitch_labels(
         section("stitch", StitchConfig),
         objects=section("objects", ObjectsConfig),
@@ -223,14 +239,14 @@ def _stitch(options: argparse.Namespace) -> None:
         mask=options.mask,
         calibration=options.calibration,
         out=options.out,
-        resources=_resources(options),
+        resources=resources(options),
     )
 
 
 def _score(options: argparse.Namespace) -> None:
     from unet_core.stages.score import score_volume
 
-    section = _sections(options)
+    section = sections(options)
     score_volume(
         section("score", ScoreConfig),
         objects=section("objects", ObjectsConfig),
@@ -240,7 +256,7 @@ def _score(options: argparse.Namespace) -> None:
         mask=options.mask,
         calibration=options.calibration,
         out=options.out,
-        resources=_resources(options),
+        resources=resources(options),
     )
 
 
@@ -266,7 +282,7 @@ def _estimate(options: argparse.Namespace) -> None:
     }
     found = estimate_asked(
         options.configfile,
-        _mapping("--config", options.config),
+        mapping("--config", options.config),
         presets=options.presets,
         headers=options.headers,
         hardware=Hardware(**given, nodes=dict(options.nodes), measured=options.measure),
@@ -280,7 +296,7 @@ def _estimate(options: argparse.Namespace) -> None:
 def _montage(options: argparse.Namespace) -> None:
     from unet_core.stages.montage import draw_montage
 
-    section = _sections(options)
+    section = sections(options)
     draw_montage(
         section("report", ReportConfig),
         objects=section("objects", ObjectsConfig),
@@ -297,57 +313,13 @@ def _report(options: argparse.Namespace) -> None:
     from unet_core.stages.report import write_report
     from unet_core.stages.report_expected import predictions
 
-    config, results = _mapping("--run", options.run), options.results
+    config, results = mapping("--run", options.run), options.results
     write_report(
-        _sections(options)("report", ReportConfig),
-        manifest=_mapping("--manifest", options.manifest),
+        sections(options)("report", ReportConfig),
+        manifest=mapping("--manifest", options.manifest),
         results=results,
         out=options.out,
         predict=predictions(config, presets=options.presets, results=results),
-    )
-
-
-def _sections(options: argparse.Namespace, **besides: dict[str, Any]) -> Callable[[str, type], Any]:
-    """Reader of the stage's sections of settings; a version that is not this code's is refused.
-
-    `besides`: settings of a section that `--config` does not hold.
-    """
-    settings = _mapping("--config", options.config)
-    here = RESULT_VERSION[options.command]
-    if (given := settings.pop("version", here)) != here:
-        raise ConfigError(
-            f"--config asks for version {given} of {options.command}, this is version {here}: "
-            "workflow and installed unet-core differ; reinstall with `pip install -e .`"
-        )
-
-    def section(name: str, schema: type) -> Any:
-        given = settings.get(name) or {}
-        if name in besides and isinstance(given, dict):
-            given = given | besides[name]
-        return load(schema, given, section=name)
-
-    return section
-
-
-def _mapping(option: str, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{option} is not JSON ({error}): {text!r}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{option} must be a JSON mapping, got {text!r}")
-    return value
-
-
-def _resources(options: argparse.Namespace) -> Resources:
-    return Resources(
-        threads=options.threads,
-        gpus=options.gpus,
-        memory_mb=options.memory_mb,
-        lease_s=options.lease_s,
-        nodes=options.nodes,
-        launcher=options.launcher,
-        interface=options.interface,
     )
 
 
@@ -357,6 +329,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "weights": _weights,
     "augment": _augment,
     "import": _import,
+    "export": _export,
     "train": _train,
     "infer": _infer,
     "calibrate": _calibrate,

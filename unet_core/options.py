@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     add("--initial", type=Path, help="checkpoint that training begins with (default: drawn)")
 
     _import(commands)
+    _export(commands)
 
     text = "Class probabilities of volumes, one after another, block by block."
     command = stage("infer", text, outs="one for each --raw")
@@ -177,6 +178,26 @@ def _import(commands: Any) -> None:
     add("--order", type=int, nargs="+", metavar="CHANNEL", help=told)
     add("--channels", type=int, help="of the volume; its first layer is adapted to them")
     add("--seed", type=int, default=0, help="of weights that are drawn (default 0)")
+
+
+def _export(commands: Any) -> None:
+    text = "A trained network for other programs: ONNX, a bioimage.io package, torch.export."
+    add = commands.add_parser("export", help=text, description=text).add_argument
+    add("checkpoint", type=Path, metavar="BEST.pt", help="of `unet-core train` or `import`")
+    told = "onnx; bioimageio: a package with it; torch: a program for C++ and AOTInductor"
+    add("--format", choices=("onnx", "bioimageio", "torch"), default="onnx", help=told)
+    add("--out", type=Path, required=True, help="such as best.onnx, best.zip, best.pt2")
+    add("--logits", action="store_true", help="results are logits, not probabilities")
+    told = "voxels per axis, where a network is for one size alone (default: its patches')"
+    add("--size", type=int, nargs="+", metavar="N", help=told)
+    add = commands.choices["export"].add_argument_group("bioimageio").add_argument
+    add("--author", nargs="+", metavar="NAME", help="who made it")
+    add("--license", metavar="ID", help="of the weights, such as CC-BY-4.0")
+    add("--name", help="of the package (default: that of the file)")
+    add("--description", help="what it segments (default: the name)")
+    add("--cite", nargs="+", default=(), metavar="DOI", help="besides that of the U-Net")
+    told = "number type of raw (default uint8)"
+    add("--dtype", choices=("uint8", "uint16", "float32"), default="uint8", help=told)
 
 
 def _nodes(text: str) -> tuple[str, int]:

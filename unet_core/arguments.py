@@ -1,0 +1,62 @@
+"""What was given on the command line, as values: settings, resources."""
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+from unet_core.config import Resources, load
+from unet_core.config.versions import RESULT_VERSION
+from unet_core.errors import ConfigError
+
+
+def given_of(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """What was given of settings that have an option of their own."""
+    given = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def sections(options: argparse.Namespace, **besides: dict[str, Any]) -> Callable[[str, type], Any]:
+    """Reader of the stage's sections of settings; a version that is not this code's is refused.
+
+    `besides`: settings of a section that `--config` does not hold.
+    """
+    settings = mapping("--config", options.config)
+    here = RESULT_VERSION[options.command]
+    if (given := settings.pop("version", here)) != here:
+        raise ConfigError(
+            f"--config asks for version {given} of {options.command}, this is version {here}: "
+            "workflow and installed unet-core differ; reinstall with `pip install -e .`"
+        )
+
+    def section(name: str, schema: type) -> Any:
+        given = settings.get(name) or {}
+        if name in besides and isinstance(given, dict):
+            given = given | besides[name]
+        return load(schema, given, section=name)
+
+    return section
+
+
+def mapping(option: str, text: str) -> dict[str, Any]:
+    """A JSON mapping; ConfigError where it is none."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{option} is not JSON ({error}): {text!r}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{option} must be a JSON mapping, got {text!r}")
+    return value
+
+
+def resources(options: argparse.Namespace) -> Resources:
+    """What a stage may use."""
+    return Resources(
+        threads=options.threads,
+        gpus=options.gpus,
+        memory_mb=options.memory_mb,
+        lease_s=options.lease_s,
+        nodes=options.nodes,
+        launcher=options.launcher,
+        interface=options.interface,
+    )
