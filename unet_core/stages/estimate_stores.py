@@ -30,7 +30,7 @@ were seen, the least where there are specks; of those in 3-D, which are rougher,
 _BESIDE = 1
 """Files beside a store: its ledger."""
 
-_ARRAYS_OF_BANK = 12
+_ARRAYS_OF_BANK = 14
 """Of a patch bank, in two groups: raw, target, border and nine columns of the plan."""
 
 
