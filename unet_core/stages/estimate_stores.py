@@ -31,7 +31,7 @@ _BESIDE = 1
 """Files beside a store: its ledger."""
 
 _ARRAYS_OF_BANK = 14
-"""Of a patch bank, in two groups: raw, target, border and nine columns of the plan."""
+"""Of a patch bank, in two groups: raw, target, border and eleven columns of the plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
