@@ -159,9 +159,9 @@ class Tiling:
             if tile < 1 or tile % stride:
                 nearest = max(1, (2 * tile + stride) // (2 * stride)) * stride
                 raise PlanError(
-                    f"infer.tile_px must be a multiple of {stride} px (2^depth, infer.downsample), "
-                    f"got {tile}: other tiles would not agree with each other; the nearest that "
-                    f"does: {nearest}"
+                    f"infer.tile_px must be a multiple of {stride} px (the network's stride, "
+                    f"infer.downsample), got {tile}: other tiles would not agree with each other; "
+                    f"the nearest that does: {nearest}"
                 )
 
     @property

@@ -33,6 +33,7 @@ def test_every_preset_can_be_described(preset: Path, capsys: pytest.CaptureFixtu
     told, found = capsys.readouterr().out, geometry_of(chosen.model)
     assert f"size {nearest_input_size(chosen.model, 572)}:" in told
     assert (found.inexact or "as if the volume were seen at once") in told
+    assert ("none is enough" in told) == (found.inexact is not None)
     assert chosen.train.steps % chosen.train.validate_every == 0
 
 

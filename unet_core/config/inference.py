@@ -19,7 +19,7 @@ class InferConfig:
     tile_px: int | Literal["auto"] = "auto"
     """Voxels per side that are computed at a time, which decides memory and speed alone. A network
     that is tiled exactly yields them in one pass, sees them plus its halo, and needs a multiple of
-    2^depth; auto is what a short trial finds fastest within the memory. Of one in windows, the
+    its stride; auto is what a short trial finds fastest within the memory. Of one in windows, the
     windows that touch them are summed, and those that others share computed again; auto: many
     windows."""
 

@@ -225,7 +225,7 @@ def _check_tile(name: str, net: NetworkConfig, infer: InferConfig) -> None:
     step = lcm(stride, *infer.downsample[3 - net.dimensions :])
     if tile != "auto" and tile % step:
         nearest = max(step, round(tile / step) * step)
-        of = [f"2^depth = {stride} of model {name}"] * (not windowed)
+        of = [f"{stride} (the stride of model {name})"] * (not windowed)
         of += [f"infer.downsample {list(infer.downsample)}"] * (step != stride)
         raise ConfigError(
             f"infer.tile_px {tile} is not a multiple of {' and of '.join(of)}; the nearest that "

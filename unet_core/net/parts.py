@@ -66,7 +66,7 @@ def parts_of(
     Raises
     ------
     PlanError
-        If `tile_px` is no multiple of 2^depth.
+        If `tile_px` is no multiple of the strides.
     """
     tiled = [model for model, laid in zip_longest(models, windows) if laid is None]
     steps = _steps(tiled, downsample)
@@ -116,7 +116,7 @@ def tiling_of(
     Raises
     ------
     PlanError
-        If `tile_px` is no multiple of 2^depth.
+        If `tile_px` is no multiple of the strides.
     """
     deep = model.dimensions == 3
     found = geometry_of(model)

@@ -80,11 +80,6 @@ def described(preset: Path, *, size: int | None, as_json: bool) -> str:
     facts = describe_model(preset, size=size)
     if as_json:
         return json.dumps(facts, indent=1)
-    exact = (
-        "as if the volume were seen at once"
-        if facts["exact_tiles"]
-        else f"depend on what is seen: {facts['inexact']}; seen in windows"
-    )
     sizes = ", ".join(map(str, facts["input_sizes"]))
     if facts["dimensions"] == 3 and facts["input_sizes_z"] != facts["input_sizes"]:
         sizes += f", ... along y and x; {', '.join(map(str, facts['input_sizes_z']))}, ... along z"
@@ -96,16 +91,27 @@ def described(preset: Path, *, size: int | None, as_json: bool) -> str:
         "sees": "volumes" if facts["dimensions"] == 3 else seen,
         "parameters": f"{facts['parameters']:,}",
         "convolutions": facts["convolutions"],
-        "halo_px": f"{facts['halo_px']} voxels per side to see around what is predicted",
-        "tile_halo_px": f"{facts['tile_halo_px']} voxels per side to see around a tile",
-        "reach_px": "all that is seen changes a voxel's result"
-        if facts["reach_px"] is None
-        else f"{facts['reach_px']} voxels; nothing farther away changes a voxel's result",
-        "stride_px": f"{facts['stride_px']}; tiles start on multiples of it",
-        "results of tiles": exact,
+        **_laid(facts),
         "input_sizes": sizes,
         f"size {facts['size']}": f"gives {facts['output_size']} voxels per axis",
         "multiply-adds": f"{facts['multiply_adds_per_voxel']:,} per output voxel at this size",
         "feature maps": f"{memory['float32']} MB in float32, {memory['bfloat16']} MB in bfloat16",
     }
     return "\n".join(f"{name + ':':18}{value}" for name, value in lines.items())
+
+
+def _laid(facts: dict[str, Any]) -> dict[str, str]:
+    """How the network is laid over a volume, as lines."""
+    if not facts["exact_tiles"]:
+        return {
+            "halo_px": "none is enough: all that is seen changes a voxel's result",
+            "stride_px": f"{facts['stride_px']}; sizes it accepts are multiples of it apart",
+            "results of tiles": f"depend on what is seen: {facts['inexact']}; seen in windows",
+        }
+    return {
+        "halo_px": f"{facts['halo_px']} voxels per side to see around what is predicted",
+        "tile_halo_px": f"{facts['tile_halo_px']} voxels per side to see around a tile",
+        "reach_px": f"{facts['reach_px']} voxels; nothing farther away changes a voxel's result",
+        "stride_px": f"{facts['stride_px']}; tiles start on multiples of it",
+        "results of tiles": "as if the volume were seen at once",
+    }
