@@ -29,7 +29,7 @@ OVERLAY: dict[str, Any] = {
         **{"brightness": 0.05, "hue": 0.02},
     },
     "model": {"width": 8, "depth": 2},
-    "train": {"steps": 100, "validate_every": 50, "batch": 8, "learning_rate": 0.01},
+    "train": {"steps": 60, "validate_every": 30, "learning_rate": 0.01},
     "infer": {"window": 32, "window_stride": 21},
 }
 """Laid over chasedb1.yaml and chasedb1-quick.yaml."""
