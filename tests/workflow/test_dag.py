@@ -143,7 +143,7 @@ def test_every_rule_has_a_log_a_benchmark_and_one_command() -> None:
     rules = re.split(r"^rule |^ *checkpoint(?=:)", text, flags=re.MULTILINE)[1:]
     batches = ""  # of infer: made in a loop, without a name of their own
     assert {rule.split(":")[0] for rule in rules} == {
-        *(*STAGES, "montage", "infer_prepare", "infer_slab", batches),
+        *(*STAGES, "montage", "import_initial", "infer_prepare", "infer_slab", batches),
     }
     for rule in rules:
         assert all(
