@@ -1,7 +1,7 @@
 rule import_initial:
     """Weights of a file that training begins with."""
     output:
-        "<results>/models/{model}/initial.pt",
+        best="<results>/models/{model}/initial.pt",
     log:
         "<logs>/import/{model}.log",
     benchmark:
@@ -19,7 +19,7 @@ rule import_initial:
         seed=seed_of,
     shell:
         "unet-core import {params.file:q} --config {params.config:q} --seed {params.seed}"
-        " --out {output[0]:q} 2> {log:q}"
+        " --out {output.best:q} 2> {log:q}"
 
 
 use rule import_initial as import_weights with:
