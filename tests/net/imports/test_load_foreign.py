@@ -86,10 +86,11 @@ def test_wrappers_prefixes_counters_arrays_and_precision_make_no_difference(
     state: dict[str, Tensor],
 ) -> None:
     arrays = {f"module.{key}": value.double().numpy() for key, value in state.items()}
-    wrapped = {"epoch": 3, "model": {"state_dict": arrays | {"mask_values": [0, 1]}}}
     x = image(1, 1, 16, 16)
-    with torch.inference_mode():
-        assert torch.equal(load_foreign(wrapped)(x), load_foreign(state)(x))
+    for key in ("mask_values", "module.mask_values"):
+        wrapped = {"epoch": 3, "model": {"state_dict": arrays | {key: [0, 1]}}}
+        with torch.inference_mode():
+            assert torch.equal(load_foreign(wrapped)(x), load_foreign(state)(x))
 
 
 def test_training_an_imported_network_leaves_the_checkpoint(state: dict[str, Tensor]) -> None:
@@ -130,12 +131,28 @@ def test_a_checkpoint_is_adapted_to_the_channels_that_are_asked_for() -> None:
         torch.testing.assert_close(foreign.network()(x.expand(1, 3, 16, 16)), grey)
 
 
-@pytest.mark.parametrize("name", ["small", "unetpp", "milesial_bilinear"])
+OWN = (
+    "small",
+    "unetpp",
+    "milesial_bilinear",
+    "mmseg_fcn",
+    "unet3d",
+    "vnet",
+    "low_budget",
+    "keras_mobilenet_unet",
+    "smp_unet_efficientnet-b0",
+    "smp_deeplabv3plus_mobilenet_v2",
+)
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_our_own_weights_are_recognised(name: str) -> None:
     config = replace(read_network(PRESETS / f"{name}.yaml"), channels=2, classes=3)
     shapes = wanted_of(graph_of(config))
-    foreign = translated({key: torch.zeros(shape) for key, shape in shapes.items()})
-    assert (foreign.preset, foreign.config) == (name, config)
+    own = {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
+    for preset in (None, name):
+        foreign = translated(own, preset=preset)
+        assert (foreign.preset, foreign.config) == (name, config)
 
 
 def test_our_own_weights_give_what_they_give_here() -> None:

@@ -35,7 +35,6 @@ from unet_core.net.imports.source import Returns, Source, State, Translation, lo
 from unet_core.net.imports.stem import adapted
 
 SOURCES: tuple[Source, ...] = (
-    own.SOURCE,
     keras.SOURCE,
     milesial.SOURCE,
     jakeoung.SOURCE,
@@ -50,8 +49,9 @@ SOURCES: tuple[Source, ...] = (
     pytorch3dunet.SOURCE,
     vnet.SOURCE,
     nnunet.SOURCE,
+    own.SOURCE,
 )
-"""All systems whose checkpoints can be read."""
+"""All systems whose checkpoints can be read; of several with all keys, the first is taken."""
 
 WRAPPERS = ("state_dict", "network_weights", "model_state_dict", "model_state", "model")
 """Entries of a checkpoint that hold the weights."""
@@ -183,14 +183,14 @@ def cleaned(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
         inner = nested[0]
     if not (isinstance(inner, Mapping) and inner):
         raise CheckpointError(f"a state dict maps names to tensors; got {_kind(inner)}")
-    found = {str(key): value for key, value in inner.items() if key != "mask_values"}
+    found = {str(key): value for key, value in inner.items()}
     for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in found):
+        if all(key.startswith(prefix) for key in found if key != "mask_values"):
             found = {key.removeprefix(prefix): value for key, value in found.items()}
     return {
         key: _tensor(key, value)
         for key, value in found.items()
-        if not key.endswith("num_batches_tracked")
+        if not key.endswith("num_batches_tracked") and key != "mask_values"
     }
 
 
