@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from unet_core.config import AugmentConfig
+from unet_core.config.load import load
+from unet_core.errors import ConfigError
 from unet_core.geometry import Box, Zyx
 from unet_core.ops import symmetry
 from unet_core.ops.colours import Colours, recoloured
@@ -217,6 +219,21 @@ def test_a_symmetry_of_the_row_is_that_symmetry_of_the_patch(
     np.testing.assert_array_equal(turned.target, wanted)
     close = symmetry.apply(plain.raw[:, :: -1 if flip_z else 1], code)
     np.testing.assert_allclose(turned.raw, close, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"scale": [2.0, 0.5]}, r"augment.scale must be \[least, most\]"),
+        ({"scale": [0.0, 1.0]}, r"augment.scale must be \[least, most\]"),
+        ({"hue": 0.1}, "need augment.jitter colours; set it, or set both to 0"),
+        ({"hue": 0.6, "jitter": "colours"}, r"augment.hue in \[0, 0.5\], got 0.0 and 0.6"),
+        ({"symmetries": "up_down"}, "symmetries"),
+    ],
+)
+def test_sizes_and_colours_that_are_none_are_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(AugmentConfig, wrong, section="augment")
 
 
 def test_intensities_beyond_half_precision_stay_finite() -> None:

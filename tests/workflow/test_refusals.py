@@ -51,6 +51,7 @@ def test_what_is_right_is_accepted(here: Project) -> None:
         ({"augment": {"patch": [1, 200, 187]}}, ["augment.patch", "[1, 200, 188]", "model one"]),
         ({"augment": {"patch": [2, 188, 188]}}, ["augment.patch", "[1, 188, 188]"]),
         ({"augment": {"patch": [188, 188]}}, ["augment.patch"]),
+        ({"augment": {"jitter": "colours"}}, ["augment.jitter", "model.channels", "one is 1"]),
         ({"train": {"learning_rate": ".nan"}}, ["train.learning_rate", "model one"]),
         ({"objects": {"foreground": 2}}, ["objects.foreground 2", "model.classes 2"]),
         ({"objects": {"foreground": []}}, ["objects.foreground", "list", "got ()"]),
@@ -119,6 +120,12 @@ def test_a_wrong_preset_is_named(here: Project, preset: str, told: list[str]) ->
     here.write("one.yaml", preset)
     message = refusal()
     assert all(part in message for part in told), message
+
+
+def test_a_schedule_that_goes_by_validation_needs_a_volume_for_it(here: Project) -> None:
+    here.sheet(rows(c={"fold": "test"}))
+    message = refusal(train={"schedule": "plateau"})
+    assert all(part in message for part in ("train.schedule plateau of model one", "none; add one"))
 
 
 @pytest.mark.parametrize(
