@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.conftest import CONFIG, PRESET, Project, merged, rows
-from tests.workflow.test_staleness import of_volume, stages
+from tests.workflow.edits import of_volume, stages
 from unet_core.config.workflow import load_workflow
 
 

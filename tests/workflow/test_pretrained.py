@@ -10,7 +10,7 @@ import tifffile
 import torch
 
 from tests.workflow.conftest import Project, rows
-from tests.workflow.test_staleness import stages
+from tests.workflow.edits import stages
 from unet_core.config import NetworkConfig
 from unet_core.net.initial import initialise
 from unet_core.net.network import Network

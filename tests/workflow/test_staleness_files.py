@@ -6,7 +6,7 @@ import shutil
 import time
 
 from tests.workflow.conftest import FOLDS, REPOSITORY, Project, rows
-from tests.workflow.test_staleness import after, of_volume, stages
+from tests.workflow.edits import after, of_volume, stages
 
 
 def test_a_row_of_the_sheet_touches_its_volume_only(project: Project) -> None:

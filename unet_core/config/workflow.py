@@ -291,7 +291,19 @@ def load_workflow(config: Mapping[str, Any], *, presets: Path) -> Workflow:
     for name, model in workflow.models.items():
         read = ("truth", "weights", "augment", "infer", "objects")
         check_model(name, model, **{key: workflow.sections[key] for key in read})
+        _check_validated(name, model, workflow)
     return workflow
+
+
+def _check_validated(name: str, model: Model, workflow: Workflow) -> None:
+    """Training that goes by volumes of fold validation needs one."""
+    by_scores = model.train.steps > 0 and model.train.schedule == "plateau"
+    if by_scores and not workflow.fold("validation"):
+        raise ConfigError(
+            f"train.schedule plateau of model {name} goes by volumes of fold validation, and "
+            f"{workflow.sheet} has none; add one, or set train.schedule to constant, cosine, poly "
+            "or stairs"
+        )
 
 
 def _check_keys(config: Mapping[str, Any]) -> None:

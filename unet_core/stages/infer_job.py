@@ -125,22 +125,7 @@ def _job(
         )
         for each, path in trained
     )
-    classes = {member.model.classes for member in members}
-    if len(classes) > 1:
-        raise PlanError(
-            f"networks of {' and '.join(map(str, sorted(classes)))} classes cannot be averaged; "
-            "use networks of the same classes"
-        )
-    if max(config.stored(min(classes))) >= min(classes):
-        raise PlanError(
-            f"infer.classes {list(config.stored(min(classes)))}: the network has the classes 0 to "
-            f"{min(classes) - 1}"
-        )
-    if 0 in config.stored(min(classes)) and any(m.model.output == "sigmoid" for m in members):
-        raise PlanError(
-            "infer.classes 0: a network with model.output sigmoid predicts every class but 0; "
-            "leave it out"
-        )
+    _check_classes(config, members)
     if mask is not None:
         _check_mask(mask, raw_shape)
     shard = _zyx(_cut(level, config.downsample)["shard"])
@@ -160,6 +145,25 @@ def _job(
         gpus=gpus,
         sections=_SECTIONS[bool(gpus)],
     )
+
+
+def _check_classes(config: InferConfig, members: Sequence[Member]) -> None:
+    classes = {member.model.classes for member in members}
+    if len(classes) > 1:
+        raise PlanError(
+            f"networks of {' and '.join(map(str, sorted(classes)))} classes cannot be averaged; "
+            "use networks of the same classes"
+        )
+    if max(config.stored(min(classes))) >= min(classes):
+        raise PlanError(
+            f"infer.classes {list(config.stored(min(classes)))}: the network has the classes 0 to "
+            f"{min(classes) - 1}"
+        )
+    if 0 in config.stored(min(classes)) and any(m.model.output == "sigmoid" for m in members):
+        raise PlanError(
+            "infer.classes 0: a network with model.output sigmoid predicts every class but 0; "
+            "leave it out"
+        )
 
 
 def _check_mask(mask: Path, shape: Zyx) -> None:

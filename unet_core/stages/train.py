@@ -85,26 +85,12 @@ def train_unet(
     Interrupted
         If the job was asked to end; the state is saved.
     """
-    if not config.steps:
-        raise ConfigError(
-            "train.steps is 0: there is nothing to train; with pretrained.file, `unet-core import "
-            "FILE --out best.pt` makes the model of it"
-        )
-    if config.schedule == "plateau" and not validation:
-        raise ConfigError(
-            "train.schedule plateau needs validation patches: give a volume of fold validation, or "
-            "set train.schedule to constant, cosine, poly or stairs"
-        )
+    _check_steps(config, validation)
     bank, counts = open_bank(patches, model, config)
     checks = open_bank(validation, model, config)[0] if validation else None
     offsets = affinities_in(model, patches, validation)
     normalise = normalised_by(patches, validation)
-    start = read_checkpoint(initial) if initial else None
-    if start and start.normalise != normalise:
-        raise ConfigError(
-            f"the weights of {initial} were trained on intensities normalised by "
-            f"{start.normalise}, the patches by {normalise}; set augment.normalise to the first"
-        )
+    start = _initial(initial, normalise) if initial else None
     inputs = {
         "patches": content_of(patches),
         "validation": content_of(validation) if validation else None,
@@ -144,6 +130,30 @@ def train_unet(
             lock.check()
             made = Checkpoint(model, normalise, record.best["weights"], bank.patch)
             _publish(out, made, record, origin)
+
+
+def _check_steps(config: TrainConfig, validation: Path | None) -> None:
+    if not config.steps:
+        raise ConfigError(
+            "train.steps is 0: there is nothing to train; with pretrained.file, `unet-core import "
+            "FILE --out best.pt` makes the model of it"
+        )
+    if config.schedule == "plateau" and not validation:
+        raise ConfigError(
+            "train.schedule plateau needs validation patches: give a volume of fold validation, or "
+            "set train.schedule to constant, cosine, poly or stairs"
+        )
+
+
+def _initial(path: Path, normalise: str) -> Checkpoint:
+    """The checkpoint that training on intensities normalised like this begins with."""
+    start = read_checkpoint(path)
+    if start.normalise != normalise:
+        raise ConfigError(
+            f"the weights of {path} were trained on intensities normalised by "
+            f"{start.normalise}, the patches by {normalise}; set augment.normalise to the first"
+        )
+    return start
 
 
 def _run(
