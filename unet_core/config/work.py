@@ -132,12 +132,14 @@ def augment(sections: Mapping[str, Any], *, channels: int, fold: str) -> Work:
     config = sections["augment"]
     count = config.patches if fold == "train" else config.validation_patches
     voxels = prod(config.patch)
-    held = voxels * min(config.shard_patches, count) * (2 * channels + 3)
+    offsets = len(sections["weights"].affinities)
+    held = voxels * min(config.shard_patches, count) * (2 * channels + 2 + max(1, offsets))
+    each = 12 * channels + 12 + 8 * bool(offsets)
     bent = fold == "train" and (config.elastic_sd_px > 0 or config.rotation)
     shown = voxels * (max(1.0, 1 / config.scale[0]) ** 2 if fold == "train" else 1)
     return Work(
         units=counted([count], [config.shard_patches]),
-        need_mb=PROCESS_MB + (2 * held + 2 * shown * (12 * channels + 12)) / 1e6,
+        need_mb=PROCESS_MB + (2 * held + 2 * shown * each) / 1e6,
         spare_mb=0,
         seconds=(0.5 if bent else 0.2) * channels * voxels * count / 1e6,
     )

@@ -296,7 +296,8 @@ def _need_mb(config: AugmentConfig, channels: int, *, affinities: int) -> float:
     stored = voxels * config.shard_patches * (2 * channels + 2 + max(1, affinities))
     # Twice while a file is put together; float32 copies of the region, read with a margin.
     shown = voxels * max(1.0, 1 / config.scale[0]) ** 2
-    return 300 + (2 * stored + 2 * shown * (12 * channels + 12)) / 10**6
+    each = 12 * channels + 12 + 8 * bool(affinities)
+    return 300 + (2 * stored + 2 * shown * each) / 10**6
 
 
 def _count(target: NDArray[np.uint8]) -> list[int]:
