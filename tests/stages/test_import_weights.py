@@ -1,6 +1,7 @@
 """`unet-core import`: weights of others as checkpoints of ours."""
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,12 @@ def test_files_with_code_or_of_nothing_known_are_refused(
     torch.save({"a.weight": torch.zeros(3)}, tmp_path / "unknown.pth")
     with h5py.File(tmp_path / "empty.h5", "w"):
         pass
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        for record in ("data.pkl", "constants.pkl", "version"):
+            archive.writestr(f"script/{record}", "3\n")
     for name, told in {
         "code.pth": "holds code",
+        "script.pt": "TorchScript archive, which is code",
         "text.pt": "damaged",
         "text.safetensors": "no safetensors file",
         "list.pth": "a state dict is needed",

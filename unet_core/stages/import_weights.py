@@ -9,7 +9,7 @@ from unet_core.config import NetworkConfig, PretrainedConfig
 from unet_core.config.networks.cost import parameters
 from unet_core.errors import CheckpointError
 from unet_core.io.atomic import write_json, write_text
-from unet_core.io.keras_weights import read_keras_weights
+from unet_core.io.hdf5_weights import read_hdf5_weights
 from unet_core.io.plainly import told_plainly
 from unet_core.net.checkpoint import Checkpoint, described, write_checkpoint
 from unet_core.net.imports import translated
@@ -83,7 +83,7 @@ def _read(
     if channels is None and model is not None:
         channels = model.channels
     if source.suffix.lower() in KERAS:
-        state = read_keras_weights(source)
+        state = read_hdf5_weights(source)
     else:
         content = read_foreign(source)
         if isinstance(content, Checkpoint):

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ KERAS = (".h5", ".hdf5", ".keras")
 
 _PICKLE = b"\x80"
 """First byte of files of torch from before they were archives (b"PK")."""
+
+_PROGRAM = "TorchScript"
 
 _NAMED = re.compile(r"GLOBAL ([\w.]+)")
 """What a file would call, as torch says."""
@@ -40,26 +43,35 @@ def read_foreign(path: Path) -> dict[str, Any] | Checkpoint:
     with path.open("rb") as file:
         begins = file.read(2)
     if begins != b"PK" and begins[:1] != _PICKLE:
-        raise CheckpointError(
-            f"{path} is damaged, or no file of torch; known are .pt, .pth, .safetensors, "
-            f"{', '.join(KERAS)}"
-        )
+        raise _damaged(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of what is refused here
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = next((n for n in _NAMED.findall(str(error))), "unknown")
         raise CheckpointError(
             f"{path} was refused: it holds code besides tensors ({reason}); where you trust it, "
             "save its weights alone, torch.save(network.state_dict(), path), or as safetensors"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
-        raise CheckpointError(
-            f"{path} is damaged, or no file of torch ({error}); known are .pt, .pth, .safetensors, "
-            f"{', '.join(KERAS)}"
-        ) from None
+    except RuntimeError as error:
+        if _PROGRAM in str(error):
+            raise CheckpointError(
+                f"{path} was refused: it is a {_PROGRAM} archive, which is code; save its weights "
+                "alone, torch.save(network.state_dict(), path), or as safetensors"
+            ) from None
+        raise _damaged(path, f" ({error})") from None
+    except (EOFError, OSError, ValueError, LookupError) as error:
+        raise _damaged(path, f" ({error})") from None
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}; a state dict is needed, which maps names to "
             "tensors"
         )
     return read_checkpoint(path) if {"format", "normalise", "state"} <= content.keys() else content
+
+
+def _damaged(path: Path, why: str = "") -> CheckpointError:
+    return CheckpointError(
+        f"{path} is damaged, or no file of torch{why}; known are .pt, .pth, .safetensors, "
+        f"{', '.join(KERAS)}"
+    )

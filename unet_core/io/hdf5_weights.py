@@ -1,4 +1,4 @@
-"""Weights in files of Keras: HDF5 of Keras 1 to 3, and the zip archives of Keras 3."""
+"""Weights in HDF5: of Keras 1 to 3, its zip archives too, and of Caffe."""
 
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +16,9 @@ Weights = dict[str, NDArray[np.float32]]
 ARCHIVED = "model.weights.h5"
 """The file of weights in a .keras archive."""
 
+CAFFE = "data"
+"""The group of weights in a file of Caffe."""
+
 LARGEST = 2**31
 """Bytes of one array; a file may declare many that it does not hold."""
 
@@ -23,15 +26,17 @@ NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 """Weights of a normalisation, in the order of their numbers in files of Keras 3."""
 
 
-def read_keras_weights(path: Path) -> Weights:
-    """Arrays by ``layer/weight``, channels last, in the order of the model where the file has it.
+def read_hdf5_weights(path: Path) -> Weights:
+    """Arrays by ``layer/weight``, in the order of the model where the file has it.
+
+    Of Keras with the channels last, of Caffe by ``layer/0`` and ``layer/1``.
 
     Nothing but arrays of numbers is read: no code, no configuration, no other files.
 
     Raises
     ------
     CheckpointError
-        If the file is none of Keras, or an array of it is not to be trusted.
+        If the file is of neither, or an array of it is not to be trusted.
     """
     try:
         with ExitStack() as stack:
@@ -44,13 +49,13 @@ def read_keras_weights(path: Path) -> Weights:
             found = dict(_weights(file))
     except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{path} cannot be read as weights of Keras ({error}); give a .h5, .hdf5, .weights.h5 "
-            "or .keras file"
+            f"{path} cannot be read as weights of Keras or Caffe ({error}); give a .h5, .hdf5, "
+            ".weights.h5, .keras or .caffemodel.h5 file"
         ) from None
     if not found:
         raise CheckpointError(
             f"{path} is HDF5, but holds no weights as Keras stores them (layer_names, or groups "
-            "named vars); save them with model.save_weights"
+            "named vars) or Caffe (a group data); save them with model.save_weights"
         )
     return found
 
@@ -60,6 +65,8 @@ def _weights(file: h5py.File) -> Iterator[tuple[str, NDArray[np.float32]]]:
     if any(key.startswith("layer_names") for key in root.attrs):
         for layer in _listed(root, "layer_names"):
             yield from _of_layer(layer, _child(root, layer))
+    elif CAFFE in root:
+        yield from _of_caffe(_child(root, CAFFE))
     else:
         yield from _numbered(root, ())
 
@@ -76,6 +83,14 @@ def _of_layer(layer: str, group: h5py.Group) -> Iterator[tuple[str, NDArray[np.f
             item = _child(item, step)
         owner = part[-2] if nested and len(part) > 1 else layer
         yield f"{owner}/{part[-1]}", _array(item)
+
+
+def _of_caffe(layers: h5py.Group) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Groups by the names of layers, empty where a layer learns nothing; arrays by number."""
+    for name in layers:
+        layer = _child(layers, name)
+        for number in layer if isinstance(layer, h5py.Group) else ():
+            yield f"{name}/{number}", _array(_child(layer, number))
 
 
 def _numbered(
