@@ -55,7 +55,7 @@ def test_a_driver_of_worker_jobs_has_little_itself_and_tells_them_theirs(
     project = fresh()
     project.write("overlay.yaml", json.dumps({**CONFIG, "infer": {"spread": "nodes"}}))
     given = ["infer:worker_jobs=2", "infer:gpu=4", "infer:mem_mb=32000*attempt"]
-    headers_of(project, **dict.fromkeys("abcdef", [40, 700, 700]))
+    headers_of(project, **{name: [40, 700, 700] for name in "abcdef"})
     run = project.snakemake("--dry-run", "--printshellcmds", "--set-resources", *given)
     assert run.returncode == 0, run.stdout
     jobs = [job for job in run.stdout.split("\n\n") if "\nrule infer:" in f"\n{job}"]

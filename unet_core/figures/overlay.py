@@ -84,7 +84,7 @@ def border_errors(
 def class_errors(
     labels: npt.NDArray[Any], truth: npt.NDArray[Any], *, foreground: int | tuple[int, ...]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Voxels of the class (or classes) `foreground` that are missed, surplus and found, (y, x) each.
+    """Voxels of `foreground`, one class or several, missed, surplus and found, (y, x) each.
 
     Those within any of the `labels` were found; where truth is ignored nothing is an error.
     """

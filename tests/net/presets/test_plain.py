@@ -1,5 +1,7 @@
 """Presets of plain networks have the numbers of parameters that were published."""
 
+from itertools import pairwise
+
 import pytest
 
 from tests.net.presets import parameters
@@ -50,7 +52,7 @@ def test_the_3d_network_of_fiji_pools_z_on_all_levels_but_the_finest() -> None:
     # Convolutions of the finest level are 1x3x3, all others 3x3x3; up-sampling 1x2x2 and 2x2x2.
     widths = [1, 64, 128, 256, 512, 1024]
     first = [9 * (1 * 64 + 64 * 64), 9 * (128 * 64 + 64 * 64), 4 * 128 * 64, 64 * 2]
-    down = [27 * (a * b + b * b) for a, b in zip(widths[1:], widths[2:], strict=False)]
+    down = [27 * (a * b + b * b) for a, b in pairwise(widths[1:])]
     up = [27 * (2 * b * b + b * b) + 8 * 2 * b * b for b in widths[2:5]]
     biases = sum(2 * w for w in widths[1:]) + sum(3 * w for w in widths[1:5]) + 2
     assert parameters("freiburg_fiji_3d") == sum(first) + sum(down) + sum(up) + biases
