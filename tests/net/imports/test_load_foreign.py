@@ -87,8 +87,13 @@ def test_wrappers_prefixes_counters_arrays_and_precision_make_no_difference(
 ) -> None:
     arrays = {f"module.{key}": value.double().numpy() for key, value in state.items()}
     x = image(1, 1, 16, 16)
-    for key in ("mask_values", "module.mask_values"):
-        wrapped = {"epoch": 3, "model": {"state_dict": arrays | {key: [0, 1]}}}
+    trainers = {f"model.net.{key}": value for key, value in arrays.items()}
+    for found, key in (
+        (arrays, "mask_values"),
+        (arrays, "module.mask_values"),
+        (trainers, "mask_values"),
+    ):
+        wrapped = {"epoch": 3, "model": {"state_dict": found | {key: [0, 1]}}}
         with torch.inference_mode():
             assert torch.equal(load_foreign(wrapped)(x), load_foreign(state)(x))
 

@@ -1,7 +1,7 @@
 """Checkpoints of other systems: recognised by their keys, translated into networks of ours."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,8 @@ SOURCES: tuple[Source, ...] = (
 WRAPPERS = ("state_dict", "network_weights", "model_state_dict", "model_state", "model")
 """Entries of a checkpoint that hold the weights."""
 
-PREFIXES = ("module.", "_orig_mod.")
-"""What data-parallel and compiled networks put before all their keys."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+"""What data-parallel and compiled networks, and trainers, put before all their keys."""
 
 
 @dataclass(frozen=True)
@@ -184,14 +184,19 @@ def cleaned(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     if not (isinstance(inner, Mapping) and inner):
         raise CheckpointError(f"a state dict maps names to tensors; got {_kind(inner)}")
     found = {str(key): value for key, value in inner.items()}
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in found if key != "mask_values"):
-            found = {key.removeprefix(prefix): value for key, value in found.items()}
+    while prefix := _prefix_of([key for key in found if key != "mask_values"]):
+        found = {key.removeprefix(prefix): value for key, value in found.items()}
     return {
         key: _tensor(key, value)
         for key, value in found.items()
         if not key.endswith("num_batches_tracked") and key != "mask_values"
     }
+
+
+def _prefix_of(keys: Sequence[str]) -> str:
+    """What stands before all keys, and is no part of them; empty where nothing does."""
+    common = (prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in keys))
+    return next(common, "") if keys else ""
 
 
 def _tensor(key: str, value: Any) -> Tensor:
