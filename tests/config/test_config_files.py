@@ -11,6 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from tests.workflow.conftest import merged
 from unet_core.config import canonical
 from unet_core.config.networks.build import graph_of
 from unet_core.config.presets import FAMILY, MODEL_SECTIONS, read_model
@@ -79,7 +80,10 @@ def test_a_configuration_is_accepted_with_its_presets_and_its_sheet(
     path: Path | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    config = told(CONFIG / "config.yaml") | (told(path) if path else {})
+    config = told(CONFIG / "config.yaml")
+    if path:  # NAME-quick.yaml is laid over NAME.yaml
+        for each in dict.fromkeys([path.with_stem(path.stem.removesuffix("-quick")), path]):
+            config = merged(config, told(each))
     asked = load_workflow(config, presets=CONFIG / "models")
     assert {"train", "test"} <= {v.fold for v in asked.volumes.values()}
 
