@@ -7,14 +7,14 @@ settings that Snakemake compares and of every fingerprint, so stale results are 
 
 RESULT_VERSION = {
     "convert": 1,
-    "weights": 1,
-    "augment": 1,
+    "weights": 2,
+    "augment": 2,
     "import": 1,
-    "train": 2,
-    "infer": 2,
+    "train": 3,
+    "infer": 3,
     "calibrate": 1,
     "stitch": 1,
-    "score": 1,
-    "montage": 2,
-    "report": 2,
+    "score": 2,
+    "montage": 3,
+    "report": 3,
 }
