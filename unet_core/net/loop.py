@@ -195,9 +195,9 @@ def begin(
     network = initialise(Network.of(model), seed=config.seed)
     if initial is not None:
         fill(network, initial)
-    freeze(config, network.train())
     network = network.to(device, memory_format=memory_format(model.dimensions))  # type: ignore[call-overload]
     share_norms(network, ranks)
+    freeze(config, network.train())
     weights = torch.tensor(list(class_weights), dtype=torch.float32, device=device)
     objective = Objective.of(config, model, network.graph, weights)
     steps = optimiser(config, network)

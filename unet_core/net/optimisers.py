@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from unet_core.config import TrainConfig
 from unet_core.errors import ConfigError
@@ -12,9 +13,6 @@ from unet_core.net.network import Network
 
 ENCODER = ("encoder", "bottom")
 """What the names of layers of the contracting path begin with."""
-
-NORMALISED = nn.BatchNorm2d | nn.BatchNorm3d
-"""Layers that keep a mean and a variance of what they have seen."""
 
 
 def optimiser(config: TrainConfig, network: Network) -> torch.optim.Optimizer:
@@ -52,8 +50,7 @@ def groups(config: TrainConfig, network: Network) -> list[dict[str, Any]]:
     for name in weighed(network):
         if config.frozen == "encoder" and name.startswith(ENCODER):
             continue
-        block = ".".join(name.split(".")[:2])
-        blocks.setdefault(block, []).extend(
+        blocks.setdefault(block_of(name), []).extend(
             p for p in network.at(name).parameters(recurse=False) if p.requires_grad
         )
     if not blocks:
@@ -66,6 +63,12 @@ def groups(config: TrainConfig, network: Network) -> list[dict[str, Any]]:
     ]
 
 
+def block_of(name: str) -> str:
+    """The block of a layer, by its name: a level or stage of the network, or an up-sampling."""
+    parts = name.split(".")
+    return parts[0] if parts[0] == "bottom" else ".".join(parts[:2])
+
+
 def freeze(config: TrainConfig, network: Network) -> None:
     """Let what is frozen stay as it is: weights, and statistics of batch normalisations."""
     if config.frozen == "none":
@@ -74,7 +77,7 @@ def freeze(config: TrainConfig, network: Network) -> None:
         if name.startswith(ENCODER):
             layer = network.at(name)
             layer.requires_grad_(False)
-            if isinstance(layer, NORMALISED):
+            if isinstance(layer, _BatchNorm):  # keeps a mean and a variance of what it has seen
                 layer.eval()
 
 
