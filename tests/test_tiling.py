@@ -164,7 +164,9 @@ def test_a_block_off_the_grid_starts_its_first_tile_before_itself() -> None:
 
 @pytest.mark.parametrize(("tile", "nearest"), [(50, 48), (388, 384), (3, 16), (396, 400)])
 def test_tiles_off_the_grid_are_refused_and_the_nearest_is_named(tile: int, nearest: int) -> None:
-    with pytest.raises(PlanError, match=f"16 px \\(2\\^depth.*got {tile}.*nearest.* {nearest}$"):
+    with pytest.raises(
+        PlanError, match=f"16 px \\(the network's stride.*got {tile}.*nearest.* {nearest}$"
+    ):
         Tiling(tile=(1, tile, tile), stride=(1, 16, 16), halo=(0, 94, 94), lost=(0, 92, 92))
 
 

@@ -141,7 +141,7 @@ def test_one_step_of_each_optimiser_by_hand() -> None:
 def stepped(steps: int = 1, **settings: object) -> float:
     weight = torch.nn.Parameter(torch.ones(1))
     plain = {"learning_rate": 0.1, "momentum": 0.0, **settings}
-    by = optimiser(TrainConfig(**plain), [weight])  # type: ignore[arg-type]
+    by = optimiser(TrainConfig(**plain), [{"params": [weight]}])  # type: ignore[arg-type]
     for _ in range(steps):
         weight.grad = torch.full((1,), 0.5)
         by.step()

@@ -16,7 +16,7 @@ from unet_core.net.device import memory_format
 from unet_core.net.initial import initialise
 from unet_core.net.network import Network
 from unet_core.net.objective import Objective, Sums
-from unet_core.net.optimisers import freeze, optimiser
+from unet_core.net.optimisers import freeze, groups, optimiser
 from unet_core.net.overlap import Counts, overlap, tally
 from unet_core.net.patches import Batch
 from unet_core.net.ranks import ALONE, Ranks, share_norms
@@ -200,7 +200,7 @@ def begin(
     freeze(config, network.train())
     weights = torch.tensor(list(class_weights), dtype=torch.float32, device=device)
     objective = Objective.of(config, model, network.graph, weights)
-    steps = optimiser(config, network)
+    steps = optimiser(config, groups(config, network))
     return Training(config, network, steps, objective, dtype, ranks, affinities)
 
 

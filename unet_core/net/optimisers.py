@@ -1,6 +1,6 @@
 """How gradients become steps, and which weights take them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,13 +15,11 @@ ENCODER = ("encoder", "bottom")
 """What the names of layers of the contracting path begin with."""
 
 
-def optimiser(config: TrainConfig, network: Network) -> torch.optim.Optimizer:
-    """The optimiser of a recipe.
+def optimiser(config: TrainConfig, own: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The optimiser of a recipe, of the weights of some `groups`.
 
-    Its rates are set before every step: that of the step, times ``factor`` of each group
-    (`TrainConfig.layer_decay`). Frozen weights are in none.
+    Its rates are set before every step: that of the step, times ``factor`` of each group.
     """
-    own = groups(config, network)
     rate, decay, momentum = config.learning_rate, config.weight_decay, config.momentum
     match config.optimiser:
         case "sgd":
@@ -39,7 +37,9 @@ def optimiser(config: TrainConfig, network: Network) -> torch.optim.Optimizer:
 
 
 def groups(config: TrainConfig, network: Network) -> list[dict[str, Any]]:
-    """The weights that change: ``params``, and ``factor`` of their learning rate.
+    """The weights that change, not frozen: ``params``, and ``factor`` of their learning rate.
+
+    The factor is `TrainConfig.layer_decay` to the power of the blocks that come after.
 
     Raises
     ------
