@@ -1,6 +1,5 @@
 """A network that sees several sections, from volumes to probabilities (2.5-D)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 
 from tests.net.exact import at_once
 from tests.stages.test_augment import build, volume_of
+from tests.stages.test_infer import torch_as_before
 from unet_core.config import AugmentConfig, InferConfig, NetworkConfig, Resources, TrainConfig
 from unet_core.errors import ConfigError
 from unet_core.io.arrays import open_level
@@ -19,18 +19,12 @@ from unet_core.ops.intensity import normalise, normaliser
 from unet_core.stages.infer import infer_probabilities
 from unet_core.stages.train import train_unet
 
+__all__ = ["torch_as_before"]
+
 MODEL = NetworkConfig(width=4, depth=1, channels=2, sections=5, norm="batch", dropout=0.0)
 BANK = AugmentConfig(patches=4, patch=(5, 20, 20), shard_patches=2)
 TRAIN = TrainConfig(steps=5, optimiser="adam", learning_rate=0.01, precision="float32")
 ONE = Resources(threads=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def torch_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")

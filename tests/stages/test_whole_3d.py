@@ -1,15 +1,14 @@
 """Networks that see several sections, from files to scores: of classes and of affinities."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+from tests.stages.test_infer import torch_as_before
 from unet_core.config import (
     AugmentConfig,
     CalibrateConfig,
@@ -37,6 +36,8 @@ from unet_core.stages.score import score_volume
 from unet_core.stages.stitch import stitch_labels
 from unet_core.stages.train import train_unet
 from unet_core.stages.weights import compute_weights
+
+__all__ = ["torch_as_before"]
 
 pytestmark = pytest.mark.slow
 
@@ -155,14 +156,6 @@ class Run:
         )
         scores: dict[str, Any] = json.loads((self.folder / "scores.json").read_text())
         return scores
-
-
-@pytest.fixture(autouse=True, scope="module")
-def torch_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")

@@ -31,19 +31,7 @@ class Project:
         overlay = self.folder / "overlay.yaml"
         if not overlay.exists():
             overlay.write_text(json.dumps(CONFIG))
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "snakemake", "--cores", "2"),
-                *("--snakefile", str(REPOSITORY / "workflow/Snakefile")),
-                *("--configfile", str(overlay)),
-                *arguments,
-            ],
-            cwd=self.folder,
-            env=environment(real=real),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        return snakemake(self.folder, "--configfile", str(overlay), *arguments, real=real)
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -58,6 +46,26 @@ class Project:
     def plan(self, **changes: Any) -> set[str]:
         """Jobs that a dry run would start."""
         return plans([(self, changes)])[0]
+
+
+def snakemake(folder: Path, *arguments: str, real: bool = True) -> subprocess.CompletedProcess[str]:
+    """The workflow's command line, in `folder`; `real`: with the real unet-core."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "snakemake", "--cores", "2"),
+            *("--snakefile", str(REPOSITORY / "workflow/Snakefile")),
+            *arguments,
+        ],
+        cwd=folder,
+        env=environment(real=real),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+LOCAL = ("--profile", str(REPOSITORY / "profiles/local"))
+"""What users of one machine say besides."""
 
 
 def environment(*, real: bool = False) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.workflow.conftest import REPOSITORY, environment
+from tests.workflow.conftest import LOCAL, REPOSITORY, snakemake
 from unet_core.config.demand import LEAST_MB, SNAKEMAKE_MB
 from unet_core.metrics.contingency import contingency
 from unet_core.metrics.isbi import VARIANT, truth_objects
@@ -50,20 +50,8 @@ class Demo:
 
     def snakemake(self, *arguments: str) -> str:
         """Run the demo's command line; returns what it says."""
-        run = subprocess.run(
-            [
-                *(sys.executable, "-m", "snakemake"),
-                *("--profile", str(REPOSITORY / "profiles/local"), "--cores", "2"),
-                *("--snakefile", str(REPOSITORY / "workflow/Snakefile")),
-                *("--configfile", "config/demo.yaml", "overlay.yaml"),
-                *arguments,
-            ],
-            cwd=self.folder,
-            env=environment(real=True),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        files = ("--configfile", "config/demo.yaml", "overlay.yaml")
+        run = snakemake(self.folder, *LOCAL, *files, *arguments)
         assert run.returncode == 0, run.stdout
         return run.stdout
 

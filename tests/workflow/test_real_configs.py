@@ -1,12 +1,10 @@
 """Configurations of real volumes, on these volumes: nothing is computed, all is looked at."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import REPOSITORY, environment
+from tests.workflow.conftest import REPOSITORY, snakemake
 
 FOLDERS = {"ovule": "ovule-cells3d", "fib-medulla": "fib-medulla", "fib-medulla-3d": "fib-medulla"}
 
@@ -18,23 +16,11 @@ def test_a_dry_run_finds_the_files_and_fits_the_network(
     data = real_data / FOLDERS[name]
     if not data.exists():
         pytest.skip(f"no {FOLDERS[name]} in UNET_TEST_DATA")
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "snakemake", "-n", "--cores", "1"),
-            *("--snakefile", str(REPOSITORY / "workflow/Snakefile")),
-            *(
-                "--directory",
-                str(tmp_path),
-                "--configfile",
-                str(REPOSITORY / f"config/{name}.yaml"),
-            ),
-            *("--config", f"data={data}", f"volumes={REPOSITORY}/config/{volumes_of(name)}"),
-        ],
-        cwd=REPOSITORY,
-        env=environment(real=True),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+    run = snakemake(
+        REPOSITORY,
+        *("-n", "--directory", str(tmp_path)),
+        *("--configfile", str(REPOSITORY / f"config/{name}.yaml")),
+        *("--config", f"data={data}", f"volumes={REPOSITORY}/config/{volumes_of(name)}"),
     )
     assert run.returncode == 0, run.stdout
     for rule in ("convert", "augment", "train", "infer", "stitch", "score", "report"):

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
-from tests.workflow.conftest import REPOSITORY, environment, merged
+from tests.workflow.conftest import LOCAL, REPOSITORY, merged, snakemake
 from unet_core.config.workflow import load_workflow
 from unet_core.io.arrays import open_level
 
@@ -78,20 +76,8 @@ def draw(folder: Path, name: str, lines: int) -> None:
     truth.save(folder / f"{name}_truth.png")
 
 
-def snakemake(folder: Path, *arguments: str) -> str:
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "snakemake"),
-            *("--profile", str(REPOSITORY / "profiles/local"), "--cores", "2"),
-            *("--snakefile", str(REPOSITORY / "workflow/Snakefile")),
-            *arguments,
-        ],
-        cwd=folder,
-        env=environment(real=True),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+def said_by(folder: Path, *arguments: str) -> str:
+    run = snakemake(folder, *LOCAL, *arguments)
     assert run.returncode == 0, run.stdout
     return run.stdout
 
@@ -112,7 +98,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "sheet.tsv").write_text(SHEET)
     (folder / "overlay.yaml").write_text(json.dumps(OVERLAY))
     files = ("config/chasedb1.yaml", "config/chasedb1-quick.yaml", "overlay.yaml")
-    snakemake(folder, "--configfile", *files)
+    said_by(folder, "--configfile", *files)
     return Run(folder)
 
 
@@ -171,6 +157,6 @@ def test_the_images_of_chase_db1_are_planned(real_data: Path, tmp_path: Path) ->
     if not (real_data / "chasedb1").is_dir():
         pytest.skip("no chasedb1 in UNET_TEST_DATA")
     where = ("--config", f"data={real_data / 'chasedb1'}")
-    said = snakemake(project(tmp_path), "-n", "--configfile", "config/chasedb1.yaml", *where)
+    said = said_by(project(tmp_path), "-n", "--configfile", "config/chasedb1.yaml", *where)
     assert "results/chasedb1/volumes/test/mmseg_fcn/scores.json" in said
     assert "This was a dry-run" in said

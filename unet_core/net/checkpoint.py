@@ -99,7 +99,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     CheckpointError
         If it is absent, damaged, not of this program, or holds more than tensors and settings.
     """
-    content = read_state(path)
+    return checkpoint_of(read_state(path), path)
+
+
+def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
+    """The checkpoint that was read from `path`; raises as `read_checkpoint`."""
     missing = {"format", "model", "normalise", "state"} - content.keys()
     if missing or content["format"] != FORMAT:
         raise CheckpointError(

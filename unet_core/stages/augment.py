@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import zip_longest
 from math import prod
 from pathlib import Path
@@ -20,7 +20,7 @@ from unet_core.io.ledger import Build, building
 from unet_core.io.ngff import attributes_of, content_of, write_group
 from unet_core.ops.boundary import IGNORED_CLASS
 from unet_core.ops.intensity import Normaliser, normaliser
-from unet_core.ops.placement import Scene
+from unet_core.ops.placement import ReadTarget, Scene
 from unet_core.ops.plan import Fold, Patch, Row, config_of, draw_row, make_patch, source_of
 from unet_core.provenance import digest_of
 from unet_core.run.crew import Crew, Done
@@ -137,7 +137,7 @@ def fill_rows(
 
     `classes`: those above 0 that occur in the volumes.
     """
-    scene = Scene([volume.shape for volume in volumes], partial(_read_target, volumes), classes)
+    scene = Scene([volume.shape for volume in volumes], _target_reader(volumes), classes)
     drawn = [
         draw_row(index, config, fold=fold, scene=scene) for index in range(rows.start, rows.stop)
     ]
@@ -286,8 +286,14 @@ def _plan_columns(rows: Sequence[Row]) -> Columns:
     }
 
 
-def _read_target(volumes: Sequence[Volume], volume: int, box: Box) -> NDArray[np.uint8]:
-    return read(open_level(volumes[volume].weights, TARGET), box)
+def _target_reader(volumes: Sequence[Volume]) -> ReadTarget:
+    """Reads a box of a volume's target; a place may be looked for in hundreds of them."""
+
+    @cache
+    def level(volume: int) -> Any:
+        return open_level(volumes[volume].weights, TARGET)
+
+    return lambda volume, box: read(level(volume), box)
 
 
 def _need_mb(config: AugmentConfig, channels: int, *, affinities: int) -> float:

@@ -13,10 +13,9 @@ from unet_core.config.networks.geometry import (
     own_lost,
     padded_halo,
 )
+from unet_core.config.networks.layers import Axes
 from unet_core.config.networks.settings import NetworkConfig
 from unet_core.errors import ConfigError
-
-Axes = tuple[int, ...]
 
 
 @dataclass(frozen=True)

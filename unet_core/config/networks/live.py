@@ -1,6 +1,6 @@
 """Which maps of a pass are held at a time: those that are read later, each as long as it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 from unet_core.config.networks.graph import INPUT, Graph, Node
@@ -24,16 +24,22 @@ def storages(graph: Graph) -> Mapping[str, str]:
 
     Parts of a map are views; dropout does nothing in inference.
     """
+    return _storages(graph, _is_view)
+
+
+def _storages(graph: Graph, shares: Callable[[Node], bool]) -> Mapping[str, str]:
+    """Of every map the one whose memory it lies in, where some nodes take that of their input."""
     found = {INPUT: INPUT}
     for node in graph.nodes:
-        view = isinstance(node.layer, Fitted | Placed | Dropout) or _is_cut(node)
-        found[node.name] = found[node.inputs[0]] if view else node.name
+        found[node.name] = found[node.inputs[0]] if shares(node) else node.name
     return found
 
 
-def _is_cut(node: Node) -> bool:
+def _is_view(node: Node) -> bool:
     layer = node.layer
-    return isinstance(layer, Cut) and min((*layer.before, *layer.after)) >= 0
+    if isinstance(layer, Cut):
+        return min((*layer.before, *layer.after)) >= 0
+    return isinstance(layer, Fitted | Placed | Dropout)
 
 
 def overwriting(graph: Graph) -> set[str]:
@@ -82,14 +88,14 @@ def peak_values(graph: Graph, sizes: Mapping[str, Sequence[int]]) -> int:
 
 
 def _storages_in_place(graph: Graph) -> Mapping[str, str]:
-    """Of every map the one whose memory it takes."""
-    over, found = overwriting(graph), {INPUT: INPUT}
-    for node in graph.nodes:
-        view = isinstance(node.layer, Fitted | Placed | Dropout) or _is_cut(node)
+    """Of every map the one whose memory it takes, with folded and overwriting layers besides."""
+    over = overwriting(graph)
+
+    def shares(node: Node) -> bool:
         folded = isinstance(node.layer, Normalisation) and node.layer.kind == "batch"
-        same = view or folded or node.name in over
-        found[node.name] = found[node.inputs[0]] if same else node.name
-    return found
+        return _is_view(node) or folded or node.name in over
+
+    return _storages(graph, shares)
 
 
 def _besides(node: Node, values: int, *, is_part: bool) -> int:

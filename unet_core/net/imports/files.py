@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from unet_core.errors import CheckpointError
-from unet_core.net.checkpoint import Checkpoint, read_checkpoint
+from unet_core.net.checkpoint import Checkpoint, checkpoint_of
 
 KERAS = (".h5", ".hdf5", ".keras")
 """Endings of files that hold arrays and are no matter of torch."""
@@ -67,7 +67,9 @@ def read_foreign(path: Path) -> dict[str, Any] | Checkpoint:
             f"{path} holds a {type(content).__name__}; a state dict is needed, which maps names to "
             "tensors"
         )
-    return read_checkpoint(path) if {"format", "normalise", "state"} <= content.keys() else content
+    # Ours are archives.
+    ours = begins == b"PK" and {"format", "normalise", "state"} <= content.keys()
+    return checkpoint_of(content, path) if ours else content
 
 
 def _damaged(path: Path, why: str = "") -> CheckpointError:

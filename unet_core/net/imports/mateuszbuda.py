@@ -9,6 +9,7 @@ from unet_core.net.imports.source import (
     Translation,
     extent,
     matched,
+    names_of,
     share,
     with_outputs,
 )
@@ -22,12 +23,7 @@ def _translate(state: State, config: NetworkConfig) -> Translation:
         "bottom": "bottleneck.bottleneck",
         **{f"decoder.{j}": f"decoder{_LEVELS - j}.dec{_LEVELS - j}" for j in range(_LEVELS)},
     }
-    parts = {0: "conv1", 1: "norm1", 3: "conv2", 4: "norm2"}
-    names = {
-        f"{ours}.{i}": f"{theirs}{part}"
-        for ours, theirs in blocks.items()
-        for i, part in parts.items()
-    }
+    names = names_of(blocks, {0: "conv1", 1: "norm1", 3: "conv2", 4: "norm2"})
     names |= {f"ups.{j}": f"upconv{_LEVELS - j}" for j in range(_LEVELS)}
     names["head"] = "conv"
     contracting = list(blocks.values())[: _LEVELS + 1]

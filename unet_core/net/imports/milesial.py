@@ -9,6 +9,7 @@ from unet_core.net.imports.source import (
     Translation,
     extent,
     matched,
+    names_of,
     share,
     with_outputs,
 )
@@ -28,9 +29,7 @@ def _translate(state: State, config: NetworkConfig) -> Translation:
         "bottom": f"down{_LEVELS}.maxpool_conv.1.double_conv",
         **{f"decoder.{j}": f"up{j + 1}.conv.double_conv" for j in range(_LEVELS)},
     }
-    names = {
-        f"{ours}.{i}": f"{theirs}.{i}" for ours, theirs in blocks.items() for i in (0, 1, 3, 4)
-    }
+    names = names_of(blocks, {i: f".{i}" for i in (0, 1, 3, 4)})
     names |= {f"ups.{j}": f"up{j + 1}.up" for j in range(_LEVELS)}
     names["head"] = "outc.conv"
     return Translation(config, matched(state, config, names), "logits")

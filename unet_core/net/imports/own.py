@@ -16,6 +16,7 @@ from unet_core.net.imports.source import (
     State,
     Translation,
     extent,
+    layers_of,
     matched,
     share,
     wanted_of,
@@ -54,7 +55,7 @@ def _names(state: State) -> list[str]:
 
 def _translate(state: State, config: NetworkConfig) -> Translation:
     config = _fitted(state, config)
-    names = {key.rpartition(".")[0]: key.rpartition(".")[0] for key in wanted_of(graph_of(config))}
+    names = {name: name for name in layers_of(config)}
     return Translation(config, matched(state, config, names), "logits")
 
 

@@ -95,6 +95,15 @@ def with_outputs(config: NetworkConfig, outputs: int) -> NetworkConfig:
     return replace(config, classes=outputs)
 
 
+def names_of(blocks: Mapping[str, str], parts: Mapping[int, str]) -> dict[str, str]:
+    """Our names of the layers of some blocks, ``block.i``, and theirs: block and part together."""
+    return {
+        f"{ours}.{i}": f"{theirs}{part}"
+        for ours, theirs in blocks.items()
+        for i, part in parts.items()
+    }
+
+
 @dataclass(frozen=True)
 class Entry:
     """Where others keep one tensor of a layer."""

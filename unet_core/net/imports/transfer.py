@@ -12,9 +12,9 @@ from unet_core.config.networks.build import graph_of
 from unet_core.config.networks.graph import Graph, Node
 from unet_core.config.networks.layers import Dropout
 from unet_core.errors import CheckpointError
-from unet_core.net.checkpoint import Checkpoint, fill
+from unet_core.net.checkpoint import Checkpoint
 from unet_core.net.imports import cleaned
-from unet_core.net.imports.source import told, wanted_of
+from unet_core.net.imports.source import layers_of, loaded, matched, told, wanted_of
 from unet_core.net.imports.stem import first_convolutions
 from unet_core.net.initial import initialise
 from unet_core.net.network import Network
@@ -48,13 +48,11 @@ def reordered(found: Checkpoint, order: Sequence[int]) -> dict[str, Tensor]:
 
 def own_state(state: Mapping[str, Any], model: NetworkConfig) -> dict[str, Tensor] | None:
     """The weights of a bare state dict of `model` itself; None where its names are others."""
-    network = Network.of(model)
-    weights = cleaned(state)
-    whole = {**network.state_dict(), **weights}
-    if weights.keys() != wanted_of(network.graph).keys():
+    weights, graph = cleaned(state), graph_of(model)
+    if weights.keys() != wanted_of(graph).keys():
         return None
-    fill(network, whole)
-    return whole
+    names = {name: name for name in layers_of(model)}
+    return loaded(graph, matched(weights, model, names)).state_dict()
 
 
 def begun(

@@ -9,6 +9,7 @@ from unet_core.net.imports.source import (
     Translation,
     extent,
     matched,
+    names_of,
     share,
     with_outputs,
 )
@@ -32,12 +33,7 @@ def _translate(state: State, config: NetworkConfig) -> Translation:
     blocks["bottom"] = f"conv{_LEVELS}_0"
     for i in range(_LEVELS):
         blocks |= {f"nodes.{i}_{j}": f"conv{i}_{j}" for j in range(1, _LEVELS + 1 - i)}
-    parts = {0: "conv1", 1: "bn1", 3: "conv2", 4: "bn2"}
-    names = {
-        f"{ours}.{i}": f"{theirs}.{part}"
-        for ours, theirs in blocks.items()
-        for i, part in parts.items()
-    }
+    names = names_of(blocks, {0: ".conv1", 1: ".bn1", 3: ".conv2", 4: ".bn2"})
     names |= {f"heads.{j}": f"final{j}" for j in range(1, _LEVELS + 1)}
     names["head"] = "final"
     return Translation(config, matched(state, config, names), "logits")
