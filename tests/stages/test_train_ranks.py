@@ -155,7 +155,7 @@ def test_asked_to_end_all_end_after_the_same_step_and_another_number_goes_on(
     assert "the same command goes on from the last state saved" in errors
     if told == "the first":  # else its own signal may end those that have saved and not said so
         assert errors.count("of 100000 is saved") == 2
-    assert not psutil.wait_procs(left, timeout=10)[1]
+    assert not psutil.wait_procs(left, timeout=60)[1]
     check_goes_on(folder, long)
 
 
@@ -168,7 +168,7 @@ def test_a_process_that_is_killed_ends_all(folder: Path, which: int) -> None:
     ranks[which].kill()
     errors = ended(job, 1)
     assert "one of 2 processes that train together ended badly" in errors
-    assert not psutil.wait_procs(left, timeout=10)[1]
+    assert not psutil.wait_procs(left, timeout=60)[1]
 
 
 def test_without_the_one_that_started_them_none_lives(folder: Path) -> None:

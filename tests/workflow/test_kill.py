@@ -44,19 +44,16 @@ def out(tmp_path: Path) -> Path:
     return folder
 
 
-ROUNDS = {
-    "twice in a row": [("work", 1), ("work", 1)],
-    "with two workers, then at any time": [("work", 2), ("time", 1)],
-}
+ROUNDS = [("work", 1), ("work", 2), ("time", 1)]
+"""One after the other: killed after some blocks or after some time, with so many threads."""
 
 
-@pytest.mark.parametrize("how", ROUNDS)
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_stage_goes_on_to_the_same_bytes(
-    project: Project, out: Path, stage: str, how: str
+def test_a_stage_killed_again_and_again_goes_on_to_the_same_bytes(
+    project: Project, out: Path, stage: str
 ) -> None:
-    rng = random.Random(f"{stage} {how}")
-    for by, threads in ROUNDS[how]:
+    rng = random.Random(stage)
+    for by, threads in ROUNDS:
         # Another number of threads may round the sums of a training otherwise.
         kill(project, stage, out, rng, threads=1 if stage == "train" else threads, by=by)
     check_rerun(project, stage, out)
