@@ -102,7 +102,7 @@ def test_a_program_is_read_again_and_runs_on_other_sizes(tmp_path: Path) -> None
     config = NetworkConfig(width=2, depth=1, norm="batch", padding="same", output="sigmoid")
     checkpoint = checkpoint_of(config)
     path = tmp_path / "net.pt2"
-    write_program(path, program_of(checkpoint, accepted(config), logits=True))
+    write_program(path, program_of(checkpoint, accepted(config), logits=True), about={})
     x = torch.randn(1, 1, 26, 34)
     found = torch.export.load(path).module()(x)
     torch.testing.assert_close(found, checkpoint.network()(x), atol=1e-5, rtol=1e-5)
@@ -127,6 +127,17 @@ def test_libraries_that_are_not_there_are_named(
     config = NetworkConfig(width=2, depth=1)
     program = program_of(checkpoint_of(config), accepted(config))
     with pytest.raises(ConfigError, match=r"pip install unet-core\[export\]"):
+        write_onnx(tmp_path / "net.onnx", program, about={})
+
+
+def test_more_weights_than_one_file_holds_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(export, "LARGEST", 100)
+    config = NetworkConfig(width=2, depth=1)
+    program = program_of(checkpoint_of(config), accepted(config))
+    with pytest.raises(CheckpointError, match="use --format torch"):
         write_onnx(tmp_path / "net.onnx", program, about={})
 
 

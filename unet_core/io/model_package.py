@@ -1,8 +1,7 @@
 """Packages of bioimage.io: an ONNX network with all that other programs need to run it."""
 
+import io
 import re
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ PAPER_DOI = "10.1007/978-3-319-24574-4_28"
 
 @dataclass(frozen=True)
 class About:
-    """What a package says of where it comes from."""
+    """What a package says of where it comes from; ConfigError where the format does not take it."""
 
     name: str
     description: str
@@ -33,6 +32,16 @@ class About:
 
     cite: tuple[str, ...] = ()
     """DOIs, besides that of the U-Net."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_+ ()-]{5,128}", self.name):
+            raise ConfigError(
+                f"bioimage.io does not take the name {self.name!r}: 5 to 128 letters, digits, "
+                "spaces and _+-(); give --name"
+            )
+        for doi in self.cite:
+            if not re.fullmatch(r"10\.[0-9]{4}.+", doi):
+                raise ConfigError(f"--cite {doi!r} is no DOI; give it as 10.1038/s41592-018-0261-2")
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,25 @@ class Intensities:
 
     offset: tuple[float, ...]
     scale: tuple[float, ...]
-    """Per channel of the network, ``(raw - offset) * scale``, where these are constants."""
+    """Per input of the network, ``(raw - offset) * scale``, where these are constants."""
+
+    together: bool = False
+    """Statistics are of all inputs together, not of each: they are sections of one channel."""
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What the channels of input and output are."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    """Names: letters, digits and _."""
+
+    meaning: str
+    """In sentences, for the documentation."""
+
+    kind: str
+    """Of the results: softmax, sigmoid or logits."""
 
 
 def write_package(
@@ -58,7 +85,7 @@ def write_package(
     opset: int,
     sizes: Accepted,
     intensities: Intensities,
-    output: str,
+    channels: Channels,
     example: tuple[NDArray[Any], NDArray[np.float32]],
 ) -> None:
     """Write a zip file of format 0.5.
@@ -69,69 +96,58 @@ def write_package(
         Maps (n, inputs, [z,] y, x) to (n, outputs, [z,] y, x).
     sizes
         What it accepts; what its users are told.
-    output
-        What it gives: softmax, sigmoid or logits.
     example
-        Raw and result, (1, channels, [z,] y, x), that users compare with.
-
-    Raises
-    ------
-    ConfigError
-        If the format does not take the name.
+        Raw and result, (1, inputs or outputs, [z,] y, x), that users compare with.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_+ ()-]{5,128}", about.name):
-        raise ConfigError(
-            f"bioimage.io does not take the name {about.name!r}: 5 to 128 letters, digits, spaces "
-            "and _+-(); give --name"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        files = _files(Path(folder), onnx, example, about, intensities)
-        content = _content(about, files, opset, sizes, intensities, output, example)
-        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as package:
-            package.writestr(
-                "bioimageio.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-            )
-            for path in files.values():
-                package.write(path, path.name)
-
-
-def _source(path: Path) -> dict[str, str]:
-    return {"source": path.name, "sha256": sha256(path.read_bytes()).hexdigest()}
-
-
-def _files(
-    folder: Path,
-    onnx: Path,
-    example: tuple[NDArray[Any], NDArray[np.float32]],
-    about: About,
-    intensities: Intensities,
-) -> dict[str, Path]:
-    paths = {
-        "onnx": folder / "weights.onnx",
-        "input": folder / "test_input.npy",
-        "output": folder / "test_output.npy",
-        "text": folder / "README.md",
+    files = {
+        "input": _array(example[0]),
+        "output": _array(example[1]),
+        "text": _text(about, intensities, channels).encode(),
+        "onnx": onnx.read_bytes(),
     }
-    shutil.copyfile(onnx, paths["onnx"])
-    for name, array in zip(("input", "output"), example, strict=True):
-        np.save(paths[name], array)
-    paths["text"].write_text(
+    content = _content(about, files, opset, sizes, intensities, channels)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as package:
+        package.writestr(
+            "bioimageio.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        )
+        for key, data in files.items():
+            package.writestr(_NAMES[key], data)
+
+
+_NAMES = {
+    "input": "test_input.npy",
+    "output": "test_output.npy",
+    "text": "README.md",
+    "onnx": "weights.onnx",
+}
+
+
+def _source(files: Mapping[str, bytes], key: str) -> dict[str, str]:
+    return {"source": _NAMES[key], "sha256": sha256(files[key]).hexdigest()}
+
+
+def _array(array: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def _text(about: About, intensities: Intensities, channels: Channels) -> str:
+    return (
         f"# {about.name}\n\n{about.description}\n\nRaw values of type {intensities.dtype} are "
-        f"normalised by the method `{intensities.normalise}`, over whole volumes.\n\n"
-        "## Validation\n\nCompare its results with sections that were segmented by hand.\n",
-        encoding="utf-8",
+        f"normalised by the method `{intensities.normalise}`, over whole volumes. "
+        f"{channels.meaning}\n\n"
+        "## Validation\n\nCompare its results with sections that were segmented by hand.\n"
     )
-    return paths
 
 
 def _content(
     about: About,
-    files: Mapping[str, Path],
+    files: Mapping[str, bytes],
     opset: int,
     sizes: Accepted,
     intensities: Intensities,
-    output: str,
-    example: tuple[NDArray[Any], NDArray[np.float32]],
+    channels: Channels,
 ) -> dict[str, Any]:
     axes = "zyx"[-len(sizes.least) :]
     cite = [{"text": PAPER + "Segmentation", "doi": PAPER_DOI}]
@@ -144,31 +160,30 @@ def _content(
         "cite": [*cite, *({"text": doi, "doi": doi} for doi in about.cite)],
         "license": about.license,
         "tags": ["unet", "segmentation", "pytorch", f"{len(axes)}d"],
-        "documentation": _source(files["text"]),
+        "documentation": _source(files, "text"),
         "inputs": [
             {
                 "id": "raw",
-                "axes": [*_axes(example[0].shape[1], "raw"), *_seen(axes, sizes)],
+                "axes": [*_axes(channels.inputs), *_seen(axes, sizes)],
                 "data": {"type": intensities.dtype},
-                "test_tensor": _source(files["input"]),
+                "test_tensor": _source(files, "input"),
                 "preprocessing": _preprocessing(axes, intensities),
             }
         ],
         "outputs": [
             {
-                "id": "logits" if output == "logits" else "probabilities",
-                "axes": [*_axes(example[1].shape[1], "class"), *_made(axes, sizes)],
+                "id": "logits" if channels.kind == "logits" else "probabilities",
+                "axes": [*_axes(channels.outputs), *_made(axes, sizes)],
                 "data": {"type": "float32"},
-                "test_tensor": _source(files["output"]),
+                "test_tensor": _source(files, "output"),
             }
         ],
-        "weights": {"onnx": {**_source(files["onnx"]), "opset_version": opset}},
+        "weights": {"onnx": {**_source(files, "onnx"), "opset_version": opset}},
     }
 
 
-def _axes(channels: int, name: str) -> list[dict[str, Any]]:
-    names = [f"{name}{number}" for number in range(channels)]
-    return [{"type": "batch"}, {"type": "channel", "channel_names": names}]
+def _axes(names: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"type": "batch"}, {"type": "channel", "channel_names": list(names)}]
 
 
 def _seen(axes: str, sizes: Accepted) -> list[dict[str, Any]]:
@@ -190,7 +205,7 @@ def _made(axes: str, sizes: Accepted) -> list[dict[str, Any]]:
 
 def _preprocessing(axes: str, intensities: Intensities) -> list[dict[str, Any]]:
     """The format's nearest: statistics of the whole volume are those of the batch."""
-    over: Sequence[str] = ["batch", *axes]
+    over = ["batch", *(["channel"] if intensities.together else []), *axes]
     if intensities.normalise == "mean_std":
         step = {"id": "zero_mean_unit_variance", "kwargs": {"axes": over}}
     elif intensities.normalise == "percentile":

@@ -1,10 +1,11 @@
 """A trained network for programs without this one: ONNX, or a program of `torch.export`."""
 
+import io
 import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -27,6 +28,9 @@ OPSET = 20
 
 TOLERANCE = 1e-4
 """Of the largest value of a result, or of 1 where that is larger."""
+
+LARGEST = 1_500_000_000
+"""Bytes of weights in one ONNX file: torch puts more of them into a second one."""
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
@@ -90,13 +94,20 @@ def _sizes_along(name: str, least: int, step: int) -> object:
     return scaled + beyond if beyond else scaled
 
 
-def write_program(path: Path, program: Program) -> None:
-    """Write what `torch.export.load`, or AOTInductor for C++, reads."""
-    with _quietly(), path.open("wb") as file:
-        torch.export.save(program.program, file)
+def write_program(path: Path, program: Program, *, about: Mapping[str, object]) -> None:
+    """Write what `torch.export.load`, or AOTInductor for C++, reads.
+
+    `about` is kept in the file ``unet_core.json`` beside the program (`extra_files` of torch).
+    """
+    told = {"unet_core.json": json.dumps(about, sort_keys=True)}
+    # By way of memory: where a file takes no more, torch ends the whole process.
+    file = io.BytesIO()
+    with _quietly():
+        torch.export.save(program.program, file, extra_files=told)
+    path.write_bytes(file.getbuffer())
 
 
-def write_onnx(path: Path, program: Program, *, about: dict[str, object]) -> None:
+def write_onnx(path: Path, program: Program, *, about: Mapping[str, object]) -> None:
     """Write ONNX, run it with onnxruntime, and compare.
 
     Parameters
@@ -109,11 +120,17 @@ def write_onnx(path: Path, program: Program, *, about: dict[str, object]) -> Non
     ConfigError
         If the libraries are not installed.
     CheckpointError
-        If what onnxruntime computes differs.
+        If what onnxruntime computes differs, or there are too many weights for one file.
     """
     need_libraries(*_NEEDED)
     import onnxruntime
 
+    held = sum(tensor.nbytes for tensor in program.module.state_dict().values())
+    if held > LARGEST:
+        raise CheckpointError(
+            f"an ONNX file holds at most {LARGEST / 1e9:g} GB of weights, this network has "
+            f"{held / 1e9:.1f} GB; use --format torch"
+        )
     with _quietly():
         made = torch.onnx.export(
             program.program,
