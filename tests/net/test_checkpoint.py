@@ -37,6 +37,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read.patch is None
     write_checkpoint(tmp_path / "best.pt", replace(written, patch=(1, 8, 16)))
     assert read_checkpoint(tmp_path / "best.pt").patch == (1, 8, 16)
+    write_checkpoint(tmp_path / "best.pt", replace(written, offsets=((0, -1, 0),)))
+    assert read_checkpoint(tmp_path / "best.pt").offsets == ((0, -1, 0),)
     network = read.network()
     assert not network.training
     x = torch.ones(1, 1, 8, 8)
@@ -119,6 +121,12 @@ def test_damaged_absent_and_foreign_files_are_refused(tmp_path: Path) -> None:
     for name in ("half.pt", "empty.pt", "other.pt", "absent.pt"):
         with pytest.raises(CheckpointError, match="train"):
             read_checkpoint(tmp_path / name)
+
+
+def test_affinities_of_another_number_of_classes_are_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "best.pt", replace(checkpoint(), offsets=((0, -1, 0),) * 2))
+    with pytest.raises(CheckpointError, match="2 affinities of a network with 2 classes"):
+        read_checkpoint(tmp_path / "best.pt")
 
 
 def test_an_architecture_that_cannot_be_built_is_refused(tmp_path: Path) -> None:

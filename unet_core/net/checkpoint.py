@@ -2,8 +2,6 @@
 
 import json
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from unet_core.config.networks.cost import parameters
 from unet_core.errors import CheckpointError, ConfigError
 from unet_core.geometry import Zyx
 from unet_core.net.network import Network
+from unet_core.net.torch_files import read_torch
 from unet_core.provenance import digest_of
 
 FORMAT = 1
@@ -38,6 +37,9 @@ class Checkpoint:
 
     patch: Zyx | None = None
     """Voxels (z, y, x) of the patches it was trained on; None: not known."""
+
+    offsets: tuple[Zyx, ...] = ()
+    """Of the affinities that it predicts: class n, from 1, is that of the n-th; none: classes."""
 
     @property
     def content(self) -> str:
@@ -67,6 +69,7 @@ def described(
         "model": asdict(made.model),
         "normalise": made.normalise,
         "patch": made.patch,
+        **_told_offsets(made),
         "parameters": parameters(made.model),
         "step": step,
         "steps": steps,
@@ -86,9 +89,15 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             "model": json.loads(json.dumps(asdict(checkpoint.model))),
             "normalise": checkpoint.normalise,
             "patch": checkpoint.patch,
+            **_told_offsets(checkpoint),
             "state": {name: tensor.detach().cpu() for name, tensor in checkpoint.state.items()},
         },
     )
+
+
+def _told_offsets(checkpoint: Checkpoint) -> dict[str, Any]:
+    offsets = [list(offset) for offset in checkpoint.offsets]
+    return {"affinities": offsets} if offsets else {}
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -108,7 +117,8 @@ def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
     if missing or content["format"] != FORMAT:
         raise CheckpointError(
             f"{path} is not a network of this program (format {content.get('format')!r}, needed "
-            f"{FORMAT}; missing: {', '.join(sorted(missing)) or 'nothing'}); train it again"
+            f"{FORMAT}; missing: {', '.join(sorted(missing)) or 'nothing'}); train it again, or "
+            "make it of another program's checkpoint with `unet-core import`"
         )
     try:
         model = load(NetworkConfig, content["model"], section="model")
@@ -116,9 +126,19 @@ def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} holds an architecture that cannot be built: {error}"
         ) from None
-    patch = content.get("patch")  # the one key that a file may lack
+    # A file may lack these keys.
+    patch, offsets = content.get("patch"), content.get("affinities") or []
+    if len(offsets) not in (0, model.classes - 1):
+        raise CheckpointError(
+            f"{path} names {len(offsets)} affinities of a network with {model.classes} classes, "
+            "one less is needed; train it again"
+        )
     return Checkpoint(
-        model, str(content["normalise"]), content["state"], None if patch is None else tuple(patch)
+        model,
+        str(content["normalise"]),
+        content["state"],
+        None if patch is None else tuple(patch),
+        tuple((z, y, x) for z, y, x in offsets),
     )
 
 
@@ -139,26 +159,20 @@ def write_state(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read tensors and plain values, onto the CPU; nothing in the file is executed."""
+    """Read tensors and plain values, onto the CPU; nothing in the file is executed.
+
+    Raises
+    ------
+    CheckpointError
+        If it is absent, damaged, or holds more.
+    """
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; train the model first")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(
-            f"{path} was refused: it is damaged or no checkpoint; use a file that `unet-core "
-            "train` wrote, or delete it and train again"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{path} was refused: it holds code besides tensors ({reason}); use a file that "
-            "`unet-core train` wrote"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or no checkpoint ({error}); delete it and train again"
-        ) from None
+    content = read_torch(
+        path,
+        if_code="use a file that `unet-core train` wrote",
+        if_damaged="delete it and train again",
+    )
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
     return content

@@ -4,19 +4,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_core.errors import ConfigError
-from unet_core.geometry import IGNORED_ID
-from unet_core.ops.two_nearest import two_nearest
+from unet_core.geometry import IGNORED_ID, Zyx
+from unet_core.ops.two_nearest import reach_vx, two_nearest
 
 IGNORED_CLASS = 255
 """Class of voxels that count for nothing in loss and score."""
 
 
-def target_of_instances(ids: NDArray[np.uint32], *, border_px: int) -> NDArray[np.uint8]:
+def border_reach(border_px: int, *, z_spacing: float | None = None) -> Zyx:
+    """Voxels (z, y, x) beyond a block on which its borders depend, as in `target_of_instances`."""
+    return 0 if z_spacing is None else reach_vx(border_px, z_spacing), border_px, border_px
+
+
+def target_of_instances(
+    ids: NDArray[np.uint32], *, border_px: int, z_spacing: float | None = None
+) -> NDArray[np.uint8]:
     """Class per voxel, 1 inside of an object and 0 elsewhere, with touching objects drawn apart.
 
     A voxel of an object becomes class 0 where a voxel of another object lies within `border_px`
-    (Euclidean, centre to centre, in its section). An object's edge against background stays.
-    Exact for blocks that are read with a halo of `border_px` in y and x.
+    (Euclidean, centre to centre). An object's edge against background stays. Exact for blocks that
+    are read with a halo of `border_reach`.
 
     Parameters
     ----------
@@ -24,6 +31,8 @@ def target_of_instances(ids: NDArray[np.uint32], *, border_px: int) -> NDArray[n
         One id per object; 0 is background, `IGNORED_ID` unknown (and no object).
     border_px
         In-plane pixels, >= 0; 0 draws no border.
+    z_spacing
+        Distance of two sections in in-plane pixels; None looks within each section alone.
 
     Returns
     -------
@@ -32,7 +41,7 @@ def target_of_instances(ids: NDArray[np.uint32], *, border_px: int) -> NDArray[n
     """
     inside = (ids != 0) & (ids != IGNORED_ID)
     if border_px:
-        second = two_nearest(ids, inside, bound=border_px)[1]
+        second = two_nearest(ids, inside, bound=border_px, z_spacing=z_spacing)[1]
         inside &= np.isinf(second)
     target: NDArray[np.uint8] = inside.astype(np.uint8)
     target[ids == IGNORED_ID] = IGNORED_CLASS

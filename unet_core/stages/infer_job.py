@@ -126,6 +126,7 @@ def _job(
         for each, path in trained
     )
     _check_classes(config, members)
+    _check_affinities(config, [each for each, _ in trained])
     if mask is not None:
         _check_mask(mask, raw_shape)
     shard = _zyx(_cut(level, config.downsample)["shard"])
@@ -163,6 +164,20 @@ def _check_classes(config: InferConfig, members: Sequence[Member]) -> None:
         raise PlanError(
             "infer.classes 0: a network with model.output sigmoid predicts every class but 0; "
             "leave it out"
+        )
+
+
+def _check_affinities(config: InferConfig, trained: Sequence[Checkpoint]) -> None:
+    if len({each.offsets for each in trained}) > 1:
+        told = " and ".join(str([list(o) for o in each.offsets]) for each in trained)
+        raise PlanError(
+            f"networks of other affinities cannot be averaged ({told}); use networks that were "
+            "trained with the same weights.affinities"
+        )
+    if any(each.offsets for each in trained) and config.averaging != "none":
+        raise PlanError(
+            f"infer.averaging {config.averaging} is not for a network of affinities: in a view "
+            "that is flipped or turned, an offset leads to another voxel; set it to none"
         )
 
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from unet_core.config import NetworkConfig, TrainConfig
+from unet_core.config.affinities import check_affinities
 from unet_core.config.networks.cost import least_normalised
 from unet_core.config.networks.geometry import nearest_patch
 from unet_core.errors import ConfigError
+from unet_core.geometry import Zyx
 from unet_core.io.arrays import open_level
 from unet_core.io.ngff import attributes_of
 from unet_core.net.patches import Bank
@@ -56,13 +58,14 @@ def _check_patch(patch: list[int], model: NetworkConfig, config: TrainConfig) ->
             )
 
 
-def affinities_in(model: NetworkConfig, patches: Path, validation: Path | None) -> list[list[int]]:
+def affinities_in(model: NetworkConfig, patches: Path, validation: Path | None) -> tuple[Zyx, ...]:
     """Offsets of the affinities that both banks hold; none where they hold classes.
 
     Raises
     ------
     ConfigError
-        If the banks differ, or the network does not predict one probability per offset.
+        If the banks differ, or the network does not predict one probability per offset, or could
+        not learn one of them.
     """
     stores = [store for store in (patches, validation) if store]
     offsets, *others = [attributes_of(store)["unet"].get("affinities", []) for store in stores]
@@ -71,13 +74,9 @@ def affinities_in(model: NetworkConfig, patches: Path, validation: Path | None) 
             f"the training patches have the affinities {offsets}, the validation patches "
             f"{others[0]}; build both banks from weights with the same weights.affinities"
         )
-    if offsets and not (model.output == "sigmoid" and model.classes == len(offsets) + 1):
-        raise ConfigError(
-            f"the patches have affinities at {len(offsets)} offsets, the network has model.output "
-            f"{model.output} and model.classes {model.classes}; set them to sigmoid and "
-            f"{len(offsets) + 1}"
-        )
-    return list(offsets)
+    found = tuple((z, y, x) for z, y, x in offsets)
+    check_affinities(found, model, attributes_of(patches)["unet"]["patch"], of="the network")
+    return found
 
 
 def _check_classes(
