@@ -1,6 +1,8 @@
-"""Commands, options, settings, profiles, rules, files and headings that the pages name exist."""
+"""What the pages name exists: commands, options, settings, profiles, rules, headings, messages."""
 
 import argparse
+import ast
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -176,3 +178,37 @@ def test_a_command_line_with_quotes_is_one_that_a_shell_can_read() -> None:
         for line in code(page):
             if line.strip().startswith(("snakemake ", "unet-core ")):
                 shlex.split(line, comments=True)
+
+
+SLURMS = {
+    *("TIMEOUT", "NODE_FAIL", "MaxSubmitJobLimit", "exceeded memory limit", "oom-kill"),
+    "Job violates accounting/QOS policy",
+}
+"""Messages of Slurm itself, as seen on one."""
+
+
+def strings(file: Path) -> Iterator[str]:
+    """Texts of a program, one line each, what is put into them as `*`."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            parts = (part.value if isinstance(part, ast.Constant) else "*" for part in node.values)
+            yield " ".join("".join(map(str, parts)).split())
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield " ".join(re.sub(r"%(\.\d)?[a-z]", "*", node.value).split())
+
+
+def test_messages_that_the_guide_explains_are_those_that_are_printed() -> None:
+    others = ("snakemake.exceptions", "snakemake.io", "snakemake_executor_plugin_slurm")
+    found = (importlib.util.find_spec(name) for name in others)
+    files = [Path(spec.origin) for spec in found if spec is not None and spec.origin]
+    said = {text for path in [*ROOT.glob("unet_core/**/*.py"), *files] for text in strings(path)}
+    guide = (ROOT / "docs/hpc.md").read_text().split("## When something fails")[1]
+    table = re.findall(r"^\|[^|]*\|([^|]*)\|[^|]*\|[^|]*\|$", guide, re.MULTILINE)[2:]
+    messages = {each for cell in table for each in re.findall("`([^`]+)`", cell)}
+    own = {each for each in messages if re.search(" .* ", each) and "squeue" not in each}
+    assert len(own - SLURMS) > 10
+    for message in own - SLURMS:
+        # What stands for something else, and a number: X, N MB, SIGUSR1, 'CANCELLED', ...
+        parts = re.split(r"\b(?:[A-Z]|SIG\w+|\d+)\b|'[A-Z_]+'|\.\.\.", message)
+        wanted = [part.strip() for part in parts if part.strip(" :'")]
+        assert any(all(part in text for part in wanted) for text in said), message

@@ -1,14 +1,18 @@
 """Workers and what they see: devices, threads, who may speak to them."""
 
 import os
+import sys
+import threading
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from distributed import Client, Security
 from distributed.comm import CommClosedError
+from sortedcontainers import SortedDict
 
 from unet_core.config import Resources
-from unet_core.run.cluster import open_workers
+from unet_core.run.cluster import known_workers, open_workers
 
 
 def seen() -> tuple[str | None, str | None]:
@@ -40,3 +44,26 @@ def test_ports_are_open_on_the_loopback_interface_alone_and_to_the_job_alone() -
             scheme = "tcp" if security is None else "tls"
             with pytest.raises(CommClosedError):
                 Client(address.replace("tls", scheme), security=security, timeout=1)
+
+
+def test_workers_may_come_and_go_while_they_are_looked_at() -> None:
+    stays = {f"tls://10.0.0.{n}": n for n in range(200)}
+    scheduler, ended = SimpleNamespace(workers=SortedDict(stays)), threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            scheduler.workers["tls://10.0.0.1:1"] = -1
+            del scheduler.workers["tls://10.0.0.1:1"]
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    loop = threading.Thread(target=come_and_go)
+    loop.start()
+    try:
+        for _ in range(2000):
+            found = known_workers(scheduler)  # type: ignore[arg-type]
+            assert set(found) - {-1} == set(stays.values())
+    finally:
+        ended.set()
+        loop.join()
+        sys.setswitchinterval(before)

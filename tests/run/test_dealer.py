@@ -136,3 +136,16 @@ def test_a_unit_is_tried_again_later_and_by_another_worker() -> None:
     dealer.leave("b")
     dealer.again(0, at=5.0, not_by="a")
     assert dealer.deal("a", 5.0) == 0, "by the same where there is no other"
+
+
+def test_nobody_counts_on_a_worker_that_is_going() -> None:
+    dealer = Dealer(10, workers=["slow", "fast"], ahead=0)
+    assert [dealer.deal("slow", 0.0), dealer.deal("fast", 0.0)] == [0, 5]
+    dealer.end("fast", 5, 1.0)
+    dealer.end("slow", 0, 10.0)
+    assert dealer.deal("slow", 10.0) is None, "the other would do them all meanwhile"
+    dealer.dismiss("fast")
+    assert [dealer.deal("fast", 10.0), dealer.deal("slow", 10.0)] == [None, 1]
+    dealer.end("slow", 1, 20.0)
+    dealer.again(1, at=20.0, not_by="slow")
+    assert dealer.deal("slow", 20.0) == 1, "nor for another try"

@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,3 +82,55 @@ def test_a_full_disk_is_known_by_number_and_by_words() -> None:
     assert is_full(OSError(errno.EDQUOT, "x"))
     assert is_full(RuntimeError(f"write failed: {os.strerror(errno.ENOSPC)} (os error 28)"))
     assert not is_full(OSError(errno.EIO, os.strerror(errno.EIO)))
+
+
+class FakeFuture:
+    """Of a try whose worker does not answer when it is asked for the result."""
+
+    def __init__(self) -> None:
+        self.status, self.asked = "pending", 0
+        self.told: list[Callable[[object], None]] = []
+
+    def add_done_callback(self, tell: Callable[[object], None]) -> None:
+        """As dask: once, as soon as it has ended."""
+        if self.status == "pending":
+            self.told.append(tell)
+        else:
+            tell(self)
+
+    def end(self) -> None:
+        self.status, told, self.told = "finished", self.told, []
+        for tell in told:
+            tell(self)
+
+    def result(self, timeout: float) -> str:
+        self.asked += 1
+        if self.asked == 1:
+            self.status = "pending"
+            raise TimeoutError
+        return "done"
+
+
+def test_a_result_that_is_asked_for_twice_is_not_lost() -> None:
+    workers, future, kept = FakeWorkers(), FakeFuture(), []
+    workers.client = SimpleNamespace(submit=lambda *_, **__: future)  # type: ignore[attr-defined]
+    turns: list[str] = []
+
+    def turn() -> None:
+        """Of the loop: the result is there after the first, and after the third once more."""
+        turns.append(future.status)
+        assert len(turns) < 9, "it was told, and nobody listened"
+        if len(turns) in (1, 3):
+            future.end()
+
+    Dispatch(
+        workers,  # type: ignore[arg-type]
+        print,
+        [[Named()]],
+        ahead=0,
+        lease_s=None,
+        ending=lambda: False,
+        keep=lambda number, result: kept.append((number, result)),
+        tell=turn,
+    ).run()
+    assert (kept, future.asked) == ([(0, "done")], 2)

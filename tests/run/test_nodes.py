@@ -14,6 +14,7 @@ from unet_core.config import Resources
 from unet_core.errors import BlockError, ConfigError, PlanError
 from unet_core.run import nodes, srun
 from unet_core.run.nodes import address_of, open_steps, srun_command
+from unet_core.run.srun import Steps
 
 SRUN = """#!/bin/bash
 # Starts what srun is given; as srun does, ends it by SIGKILL when it is told to end.
@@ -116,7 +117,7 @@ def test_where_no_worker_can_start_the_job_ends(
 
 def eats_memory(mb: int) -> int:
     taken = bytearray(b"1") * (mb * 10**6)
-    time.sleep(60)  # who watches looks now and then, and waits for the interpreter's lock
+    time.sleep(100)  # who watches looks now and then, and waits for the interpreter's lock
     return len(taken)
 
 
@@ -126,9 +127,9 @@ def test_a_worker_ends_before_it_takes_more_than_its_step_has(store: Path) -> No
         before = workers.present()
         work = workers.client.submit(eats_memory, 1500, workers=[next(iter(before.values()))])
         with pytest.raises(Exception, match="eats_memory"):
-            work.result(timeout=30)
+            work.result(timeout=120)
         (lost,) = before.keys() - workers.present().keys()
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while not workers.is_gone(lost) or len(workers.present()) < 2:
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -164,7 +165,7 @@ def test_without_its_driver_no_worker_lives_or_writes(store: Path) -> None:
     assert len(workers) == 2
     os.kill(job.pid, signal.SIGKILL)
     job.communicate(timeout=60)
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
 
 
@@ -199,6 +200,23 @@ def test_asked_to_end_it_waits_for_no_worker(store: Path) -> None:
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 143, errors
     assert "asked to end before all workers came" in errors
+
+
+def test_a_program_that_cannot_be_started_now_is_started_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(srun, "_LEAVES_S", 0.1)
+    program, away = tmp_path / "srun", tmp_path / "away"
+    away.write_text("#!/bin/sh\nexec sleep 60\n")
+    away.chmod(0o755)
+    with Steps([str(program)], dict(os.environ), 1) as steps:
+        while "worker 0.0: its step ended (srun: [Errno 2]" not in caplog.text:
+            assert not steps.hopeless
+            time.sleep(0.02)
+        away.rename(program)
+        while steps.has_ended("0.1"):
+            assert not steps.hopeless
+            time.sleep(0.02)
 
 
 def test_each_worker_gets_an_equal_share_of_its_node() -> None:

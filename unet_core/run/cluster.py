@@ -63,6 +63,14 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def known_workers(scheduler: Scheduler) -> list[Any]:
+    """What a scheduler in another thread knows of its workers, as of one moment.
+
+    Its dictionary is sorted, in Python: one that comes or goes would end a loop over it.
+    """
+    return list(dict.values(scheduler.workers))
+
+
 class Workers:
     """The workers there are, by names that are never used again, and their processes."""
 
@@ -79,7 +87,7 @@ class Workers:
     def present(self) -> dict[str, str]:
         """Addresses of the workers that the scheduler knows now."""
         found = {}
-        for worker in list(self._scheduler.workers.values()):
+        for worker in known_workers(self._scheduler):
             if worker.status == Status.running:
                 found[worker.server_id] = worker.address
                 self._meet(worker.server_id, worker.pid)

@@ -33,6 +33,9 @@ class _Worker:
     alone: bool = False
     """It has one unit, and gets no other before that ends."""
 
+    going: bool = False
+    """It gets no more."""
+
     def _late(self, now: float) -> tuple[float, float]:
         """Seconds since it ended a unit, and seconds per unit from now on.
 
@@ -111,6 +114,10 @@ class Dealer:
         self._workers[name] = _Worker()
         self._runs[name] = range(0)
 
+    def dismiss(self, name: str) -> None:
+        """A worker is lost or being ended: from now on nobody counts on it."""
+        self._workers[name].going = True
+
     def leave(self, name: str) -> list[int]:
         """A worker is gone; returns the units it had."""
         return list(self._workers.pop(name).running)
@@ -141,7 +148,8 @@ class Dealer:
         """The next unit for a worker; None where it has enough for now."""
         worker = self._workers[name]
         has = len(worker.running)
-        if worker.alone or has > self._ahead or (has and worker.pace is None):
+        waits = worker.alone or has > self._ahead or (has and worker.pace is None)
+        if waits or worker.going:
             return None
         unit = self._repeated(name, now)
         waited_for = any(again.alone for again in self._again)  # somebody has to become free
@@ -178,14 +186,15 @@ class Dealer:
             return True
         seconds = worker.done_in(1, now)
         for other, its in self._workers.items():
-            if left > 0 and other != name:
+            if left > 0 and other != name and not its.going:
                 left -= its.done_before(seconds, now)
         return left > 0
 
     def _repeated(self, name: str, now: float) -> int | None:
         worker = self._workers[name]
+        others = sum(not each.going for each in self._workers.values()) > 1
         for number, again in enumerate(self._again):
-            barred = again.not_by == name and len(self._workers) > 1
+            barred = again.not_by == name and others
             if again.at <= now and not barred and not (again.alone and worker.running):
                 worker.alone = again.alone
                 return self._again.pop(number).unit

@@ -188,6 +188,7 @@ class Dispatch:
     def _end(self, name: str, why: str) -> None:
         """Make sure that a worker is gone before anything it had is dealt again."""
         self._leaving[name] = (time.monotonic(), why)
+        self._dealer.dismiss(name)
         self._workers.kill(name)
 
     def _lost(self, unit: int, why: str) -> None:
@@ -245,7 +246,11 @@ class Dispatch:
         self._number += 1
         number = self._number
         self._tries[number] = _Try(unit, name, future)
-        future.add_done_callback(lambda _: self._ended.put(number))
+        self._expect(number)
+
+    def _expect(self, number: int) -> None:
+        """Be told once when a try has ended."""
+        self._tries[number].future.add_done_callback(lambda _: self._ended.put(number))
 
     def _receive(self) -> None:
         """Judge what ended; wait for it a little, so that signals and losses are seen."""
@@ -261,8 +266,12 @@ class Dispatch:
 
     def _judge(self, number: int) -> None:
         tried = self._tries[number]
-        if tried.worker in self._leaving or tried.future.status == "pending":
-            return  # its worker is lost, and this with it
+        if tried.worker in self._leaving:
+            return  # and this with it
+        if tried.future.status == "pending":
+            # It had ended. Its worker is lost, or did not answer, and dask asks once more.
+            self._expect(number)
+            return
         error = None
         if tried.future.status == "error":
             error = tried.future.exception()

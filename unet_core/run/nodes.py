@@ -22,7 +22,14 @@ from distributed.core import Status
 
 from unet_core.config import Resources
 from unet_core.errors import BlockError, Interrupted, PlanError
-from unet_core.run.cluster import SETTINGS, SLOTS, Workers, keep_quiet, unseen_signals
+from unet_core.run.cluster import (
+    SETTINGS,
+    SLOTS,
+    Workers,
+    keep_quiet,
+    known_workers,
+    unseen_signals,
+)
 from unet_core.run.srun import Steps
 from unet_core.run.steps import asked_to_end
 from unet_core.run.worker import CREDENTIALS, credentials
@@ -78,7 +85,7 @@ class RemoteWorkers(Workers):
             If there is none, and none is started any more.
         """
         found = {}
-        for worker in list(self._scheduler.workers.values()):
+        for worker in known_workers(self._scheduler):
             name, step = worker.server_id, f"{worker.name}@{worker.metrics.get('slurm', '')}"
             self._named[name] = step
             self._used[name] = float(worker.metrics.get("cpu_s", 0.0))
@@ -103,7 +110,7 @@ class RemoteWorkers(Workers):
         if (step := self._named.get(name)) is None:
             return
         self._steps.kill(step)
-        for worker in list(self._scheduler.workers.values()):
+        for worker in known_workers(self._scheduler):
             if worker.server_id == name:
                 self._loop.add_callback(self._scheduler.close_worker, worker.address)
 
@@ -112,7 +119,7 @@ class RemoteWorkers(Workers):
 
         Slurm ends the steps of a node that is down; a worker ends where it loses the connection.
         """
-        connected = any(w.server_id == name for w in list(self._scheduler.workers.values()))
+        connected = any(w.server_id == name for w in known_workers(self._scheduler))
         return not connected and self._steps.has_ended(self._named.get(name, ""))
 
     def cpu_s(self, name: str) -> float:
@@ -259,5 +266,5 @@ def _await(found: RemoteWorkers, steps: Steps, workers: int) -> None:
 def _dismiss(cluster: SpecCluster, steps: Steps) -> None:
     """Tell all workers to end; they have nothing under way."""
     steps.start_none()
-    for worker in list(cluster.scheduler.workers.values()):
+    for worker in known_workers(cluster.scheduler):
         cluster.loop.add_callback(cluster.scheduler.close_worker, worker.address)

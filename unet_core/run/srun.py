@@ -74,23 +74,30 @@ class Steps:
         start = soon = 0
         while soon < _STARTS:
             began, name = time.monotonic(), f"{slot}.{start}"
+            if (end := self._run(name)) is None:
+                return
+            soon = soon + 1 if time.monotonic() - began < _SOON_S else 0
+            log.warning("worker %s: its step ended (srun: %s)", name, end)
+            self._stop.wait(soon)
+            start += 1
+        log.error("worker %d ended %d times right after its start; it is left out", slot, _STARTS)
+
+    def _run(self, name: str) -> str | None:
+        """Start a worker and wait for its end; how that was, None where all are to end."""
+        try:
             with self._lock:
                 if self._stop.is_set():
-                    return
+                    return None
                 client = self._clients[name] = subprocess.Popen(
                     [*self._command, name],
                     env=self._environment,
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,  # what ends the driver's group is for the driver
                 )
-            status = client.wait()
-            if self._stop.is_set():
-                return
-            soon = soon + 1 if time.monotonic() - began < _SOON_S else 0
-            log.warning("worker %s: its step ended (srun: %d)", name, status)
-            self._stop.wait(soon)
-            start += 1
-        log.error("worker %d ended %d times right after its start; it is left out", slot, _STARTS)
+        except OSError as error:  # a node without room for a process, a file system that is away
+            return str(error)
+        status = client.wait()
+        return None if self._stop.is_set() else str(status)
 
 
 def tell_slurm(command: Sequence[str]) -> None:
