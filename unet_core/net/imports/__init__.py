@@ -33,6 +33,7 @@ from unet_core.net.imports import (
 )
 from unet_core.net.imports.source import Returns, Source, State, Translation, loaded
 from unet_core.net.imports.stem import adapted
+from unet_core.net.torch_files import Opaque
 
 SOURCES: tuple[Source, ...] = (
     keras.SOURCE,
@@ -175,12 +176,7 @@ def cleaned(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     CheckpointError
         If an entry is no tensor.
     """
-    inner: Any = state_dict
-    while isinstance(inner, Mapping):
-        nested = [inner[key] for key in WRAPPERS if isinstance(inner.get(key), Mapping)]
-        if not nested:
-            break
-        inner = nested[0]
+    inner = _unwrapped(state_dict)
     if not (isinstance(inner, Mapping) and inner):
         raise CheckpointError(f"a state dict maps names to tensors; got {_kind(inner)}")
     found = {str(key): value for key, value in inner.items()}
@@ -193,6 +189,19 @@ def cleaned(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     }
 
 
+def _unwrapped(state_dict: Any) -> Any:
+    """The innermost entry that trainers have put the weights in."""
+    inner = state_dict
+    while isinstance(inner, Mapping):
+        key = next((k for k in WRAPPERS if isinstance(inner.get(k), Mapping | Opaque)), None)
+        if key is None:
+            break
+        if isinstance(inner[key], Opaque):
+            raise _no_weights(key, inner[key])
+        inner = inner[key]
+    return inner
+
+
 def _prefix_of(keys: Sequence[str]) -> str:
     """What stands before all keys, and is no part of them; empty where nothing does."""
     common = (prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in keys))
@@ -203,10 +212,7 @@ def _tensor(key: str, value: Any) -> Tensor:
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
         value = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
     if not isinstance(value, Tensor):
-        raise CheckpointError(
-            f"entry {key} of the checkpoint is {_kind(value)}; weights are tensors or arrays of "
-            "numbers: save the state dict alone, torch.save(network.state_dict(), path)"
-        )
+        raise _no_weights(key, value)
     if value.is_complex() or value.is_quantized or value.layout != torch.strided:
         raise CheckpointError(
             f"entry {key} of the checkpoint is a tensor of {value.dtype}, {value.layout}; weights "
@@ -215,7 +221,16 @@ def _tensor(key: str, value: Any) -> Tensor:
     return value.detach().to("cpu", torch.float32)
 
 
+def _no_weights(key: str, value: Any) -> CheckpointError:
+    return CheckpointError(
+        f"entry {key} of the checkpoint is {_kind(value)}; weights are tensors or arrays of "
+        "numbers: save the state dict alone, torch.save(network.state_dict(), path)"
+    )
+
+
 def _kind(value: Any) -> str:
+    if isinstance(value, Opaque):
+        return f"an object, {value.name}"
     return "nothing" if value == {} else f"of type {type(value).__name__}"
 
 
