@@ -1,11 +1,13 @@
 """Any settings describe a network that computes what its graph says, or are refused."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_core.config import load
 from unet_core.config.networks.build import graph_of
+from unet_core.config.networks.everywhere import Bins
 from unet_core.config.networks.graph import Graph
 from unet_core.config.networks.settings import ENCODERS, NetworkConfig
 from unet_core.config.networks.trace import sizes_of
@@ -121,3 +123,14 @@ ANY = st.fixed_dictionaries(
 def test_settings_of_any_network_are_built_or_refused(chosen: dict[str, object]) -> None:
     graph = graph_or_none(chosen)
     assert graph is None or graph.channels[graph.output] > 0
+
+
+@pytest.mark.parametrize("head", ["psp", "aspp"])
+def test_heads_that_average_over_the_map_do_so_in_3d_too(head: str) -> None:
+    config = {"dimensions": 3, "depth": 1, "width": 4, "padding": "same", "head": head}
+    graph = graph_of(load(NetworkConfig, config, section="model"))
+    means = [node.name for node in graph.nodes if isinstance(node.layer, Bins)]
+    with torch.inference_mode():
+        made = Network(graph).eval().maps(torch.zeros(1, 1, 6, 8, 10), means)
+    sizes = sizes_of(graph, 0, 6)
+    assert [x.shape[2:] for x in made] == [(sizes[name],) * 3 for name in means]

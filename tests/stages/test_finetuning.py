@@ -12,7 +12,6 @@ from unet_core.errors import CheckpointError, ConfigError
 from unet_core.net.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from unet_core.net.initial import initialise
 from unet_core.net.network import Network
-from unet_core.net.optimisers import groups
 from unet_core.stages import train as stage
 from unet_core.stages.train import train_unet
 
@@ -75,18 +74,6 @@ def test_a_run_that_goes_on_gives_the_same_bytes(
         with pytest.raises(KeyboardInterrupt):
             tuned(tmp_path / "b", start, config)
     assert files(tuned(tmp_path / "b", start, config)) == whole
-
-
-def test_rates_of_blocks_by_hand() -> None:
-    network = Network.of(replace(MODEL, depth=1))
-    made = groups(replace(SHORT, layer_decay=0.5), network)
-    blocks = ("encoder.0", "bottom", "ups.0", "decoder.0", "head")
-    assert [group["factor"] for group in made] == [0.5**i for i in (4, 3, 2, 1, 0)]
-    for group, block in zip(made, blocks, strict=True):
-        own = {id(p) for name, p in network.named_parameters() if name.startswith(f"{block}.")}
-        assert {id(p) for p in group["params"]} == own
-    every = {id(p) for p in network.parameters()}
-    assert {id(p) for group in made for p in group["params"]} == every
 
 
 def test_weights_of_other_intensities_or_networks_are_refused(tmp_path: Path, start: Path) -> None:

@@ -86,7 +86,7 @@ def test_an_encoder_begins_with_its_weights_and_the_rest_is_drawn() -> None:
     made = begun(found, model, part="encoder", seed=5)
     drawn = initialise(Network.of(model), seed=5).state_dict()
     for key, tensor in made.state.items():
-        source = found.state if key.startswith("encoder.") else drawn
+        source = found.state if key.startswith(("encoder.", "bottom.")) else drawn
         torch.testing.assert_close(tensor, source[key], atol=0, rtol=0)
 
 
@@ -103,6 +103,26 @@ class Code:
 
     def __reduce__(self) -> Any:
         return (print, ("ran",))
+
+
+@pytest.mark.parametrize("sections", [3, 5])
+def test_neighbouring_sections_are_shown_to_the_kernels_of_colours(
+    tmp_path: Path, sections: int
+) -> None:
+    torch.save(original().state_dict(), tmp_path / "w.pth")
+    there = translated(original().state_dict()).config
+    model = replace(there, channels=1, sections=sections)
+    import_weights(AS_IT_IS, source=tmp_path / "w.pth", out=tmp_path / "best.pt", model=model)
+    made = read_checkpoint(tmp_path / "best.pt")
+    assert made.model == model
+    x = image(1, sections, 32, 32)
+    with torch.inference_mode():
+        found = made.network()(x)
+    colours = torch.zeros(1, 3, 32, 32)
+    for section in range(sections):  # kernel i modulo 3, scaled by 3 over their number
+        colours[:, section % 3] += x[:, section] * 3 / sections
+    with torch.inference_mode():
+        torch.testing.assert_close(found, original()(colours), atol=1e-5, rtol=0)
 
 
 def test_files_with_code_or_of_nothing_known_are_refused(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import prod
 
 from unet_core.config.base import Zyx
+from unet_core.config.extent import counted
 
 MOST_SLABS = 4000
 """Of a run: Snakemake plans some thousand jobs in minutes, and clusters take no more."""
@@ -18,7 +19,7 @@ def default_slab(shape: Sequence[int], shard: Sequence[int], *, most: int = MOST
     Doubled along its shortest edge until it holds LEAST_VOXELS and the volume has at most `most`.
     """
     slab = list(shard)
-    while prod(slab) < LEAST_VOXELS or slabs(shape, slab) > most:
+    while prod(slab) < LEAST_VOXELS or counted(shape, slab) > most:
         open_axes = [axis for axis in range(3) if slab[axis] < shape[axis]]
         if not open_axes:
             break
@@ -26,8 +27,3 @@ def default_slab(shape: Sequence[int], shard: Sequence[int], *, most: int = MOST
         slab[axis] *= 2
     z, y, x = (min(size, -(-n // s) * s) for size, n, s in zip(slab, shape, shard, strict=True))
     return z, y, x
-
-
-def slabs(shape: Sequence[int], slab: Sequence[int]) -> int:
-    """Parts of at most `slab` voxels that hold `shape`."""
-    return prod(-(-n // size) for n, size in zip(shape, slab, strict=True))

@@ -16,6 +16,7 @@ from unet_core.net.modules import (
     Cut,
     Fit,
     Interpolate,
+    Means,
     PaddedMaximum,
     Place,
     Repeat,
@@ -104,7 +105,6 @@ CONVOLUTION: dict[int, type["Conv2d"] | type["Conv3d"]] = {2: Conv2d, 3: Conv3d}
 TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 MAXIMUM = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 MEAN = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
-ADAPTIVE = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
@@ -195,7 +195,7 @@ def _(layer: of.Pooling) -> nn.Module:
 
 @made.register
 def _(layer: everywhere.Bins) -> nn.Module:
-    return nn.AdaptiveAvgPool2d(layer.count)
+    return Means(layer.count)
 
 
 @made.register

@@ -71,6 +71,19 @@ class PaddedMaximum(nn.Module):
         return cast(Tensor, self.pool(padded))
 
 
+class Means(nn.Module):
+    """Means over `count` parts of the map per axis."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`count` voxels per axis."""
+        mean = functional.adaptive_avg_pool3d if x.ndim == 5 else functional.adaptive_avg_pool2d
+        return mean(x, self.count)
+
+
 class Interpolate(nn.Module):
     """More voxels by interpolation."""
 

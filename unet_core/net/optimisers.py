@@ -1,6 +1,8 @@
 """How gradients become steps, and which weights take them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from fractions import Fraction
+from math import prod
 from typing import Any
 
 import torch
@@ -8,11 +10,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from unet_core.config import TrainConfig
-from unet_core.errors import ConfigError
+from unet_core.config.networks.graph import Graph
+from unet_core.config.networks.trace import scales_of
 from unet_core.net.network import Network
-
-ENCODER = ("encoder", "bottom")
-"""What the names of layers of the contracting path begin with."""
 
 
 def optimiser(config: TrainConfig, own: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -36,51 +36,44 @@ def optimiser(config: TrainConfig, own: Sequence[dict[str, Any]]) -> torch.optim
             return torch.optim.Adagrad(own, lr=rate, weight_decay=decay)
 
 
-def groups(config: TrainConfig, network: Network) -> list[dict[str, Any]]:
-    """The weights that change, not frozen: ``params``, and ``factor`` of their learning rate.
-
-    The factor is `TrainConfig.layer_decay` to the power of the blocks that come after.
-
-    Raises
-    ------
-    ConfigError
-        If none is left.
-    """
-    blocks: dict[str, list[nn.Parameter]] = {}
-    for name in weighed(network):
-        if config.frozen == "encoder" and name.startswith(ENCODER):
-            continue
-        blocks.setdefault(block_of(name), []).extend(
-            p for p in network.at(name).parameters(recurse=False) if p.requires_grad
-        )
-    if not blocks:
-        raise ConfigError("train.frozen leaves no weights to train; set it to none")
-    if config.layer_decay == 1:
-        return [{"params": [p for some in blocks.values() for p in some], "factor": 1.0}]
-    return [
-        {"params": some, "factor": config.layer_decay ** (len(blocks) - 1 - i)}
-        for i, some in enumerate(blocks.values())
-    ]
-
-
-def block_of(name: str) -> str:
-    """The block of a layer, by its name: a level or stage of the network, or an up-sampling."""
-    parts = name.split(".")
-    return parts[0] if parts[0] == "bottom" else ".".join(parts[:2])
-
-
 def freeze(config: TrainConfig, network: Network) -> None:
     """Let what is frozen stay as it is: weights, and statistics of batch normalisations."""
     if config.frozen == "none":
         return
-    for name in weighed(network):
-        if name.startswith(ENCODER):
-            layer = network.at(name)
-            layer.requires_grad_(False)
-            if isinstance(layer, _BatchNorm):  # keeps a mean and a variance of what it has seen
-                layer.eval()
+    for name in network.graph.encoder:
+        layer = network.at(name)
+        layer.requires_grad_(False)
+        if isinstance(layer, _BatchNorm):  # keeps a mean and a variance of what it has seen
+            layer.eval()
 
 
-def weighed(network: Network) -> Iterator[str]:
-    """Names of the layers with weights, in the order they are computed."""
-    return (node.name for node in network.graph.nodes if node.layer.parameters)
+def groups(config: TrainConfig, network: Network) -> list[dict[str, Any]]:
+    """The weights that change, not frozen: ``params``, and ``factor`` of their learning rate.
+
+    The factor is `TrainConfig.layer_decay` to the power of the levels that come after.
+    """
+    levels = levels_of(network.graph)
+    if config.layer_decay == 1:
+        levels = [[node.name for node in network.graph.nodes]]
+    changing = [[p for name in names for p in _changing(network.at(name))] for names in levels]
+    changing = [some for some in changing if some]
+    return [
+        {"params": some, "factor": config.layer_decay ** (len(changing) - 1 - i)}
+        for i, some in enumerate(changing)
+    ]
+
+
+def levels_of(graph: Graph) -> list[list[str]]:
+    """Names of the layers with weights, by the size of their maps: down the encoder, then up."""
+    scales = [scales_of(graph, axis) for axis in range(graph.dimensions)]
+    found: dict[tuple[bool, Fraction], list[str]] = {}
+    for node in graph.nodes:
+        if node.layer.parameters:
+            scale = prod((along[node.name] for along in scales), start=Fraction(1))
+            rising = node.name not in graph.encoder
+            found.setdefault((rising, -scale if rising else scale), []).append(node.name)
+    return [found[key] for key in sorted(found)]
+
+
+def _changing(layer: nn.Module) -> list[nn.Parameter]:
+    return [p for p in layer.parameters(recurse=False) if p.requires_grad]

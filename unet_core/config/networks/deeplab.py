@@ -24,6 +24,7 @@ def deeplabv3plus(config: NetworkConfig) -> Graph:
     sketch = Sketch(config.dimensions, config.inputs)
     x = sketch.add("shift", Affine(1.0, config.shift), INPUT) if config.shift else INPUT
     taps = backbone(sketch, config, x, dilated=True, widened=config.separable)
+    sketch.encoder_ends()
     x = _pyramid(sketch, config, taps[-1])
     if config.separable:
         x = _finished(sketch, config, x, "pyramid.separable", kernel=3)

@@ -16,7 +16,9 @@ POOLINGS = 5
 def taps_of(sketch: Sketch, config: NetworkConfig, x: str) -> tuple[str, list[str]]:
     """The deepest map of a backbone, and its skips, the finest first; none has all the voxels."""
     if config.encoder.startswith("keras_"):
-        return keras_taps(sketch, config, x)
+        x, skips = keras_taps(sketch, config, x)
+        sketch.encoder_ends()
+        return x, skips
     if config.depths != (POOLINGS, POOLINGS):
         raise ConfigError(
             f"model.encoder {config.encoder} is 2-D and halves {POOLINGS} times: set "
@@ -24,6 +26,7 @@ def taps_of(sketch: Sketch, config: NetworkConfig, x: str) -> tuple[str, list[st
             f"{config.depth}"
         )
     *taps, x = backbone(sketch, config, x)
+    sketch.encoder_ends()
     if config.encoder.startswith("vgg"):
         read = centre(sketch, x)
         # segmentation_models.pytorch has it in UNet++ too, where nothing reads it.

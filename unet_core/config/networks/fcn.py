@@ -30,6 +30,7 @@ def fcn8s(config: NetworkConfig) -> Graph:
         )
     sketch = Sketch(2, config.inputs)
     x, pooled = _vgg(sketch, config)
+    sketch.encoder_ends()
     x = _scored(sketch, config, x, "fr")
     x = _raised(sketch, config, x, "upscore2", 2)
     x = _summed(sketch, config, x, pooled, "pool4")

@@ -1,7 +1,7 @@
 """A network as a graph: layers by name, each with the names of what it reads."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from unet_core.config.networks.layers import (
@@ -46,6 +46,9 @@ class Graph:
     main_weight: float = 1.0
     """Weight of the loss of `output` beside those of `auxiliary`."""
 
+    encoder: frozenset[str] = frozenset()
+    """Names of the nodes of the contracting path, the deepest level included, or of a backbone."""
+
     @cached_property
     def channels(self) -> Mapping[str, int]:
         """Channels of every map, by name."""
@@ -53,11 +56,6 @@ class Graph:
         for node in self.nodes:
             known[node.name] = node.layer.channels([known[name] for name in node.inputs])
         return known
-
-    @cached_property
-    def last_use(self) -> Mapping[str, str]:
-        """Of every map the name of the last node that reads it."""
-        return {name: node.name for node in self.nodes for name in node.inputs}
 
     def read_by(self, names: Iterable[str]) -> set[str]:
         """What the maps of that name are made of, themselves included."""
@@ -71,7 +69,9 @@ class Graph:
         """What the main logits need, and nothing else."""
         needed = self.read_by([self.output])
         kept = tuple(node for node in self.nodes if node.name in needed)
-        return Graph(self.dimensions, self.inputs, kept, self.output)
+        return replace(
+            self, nodes=kept, auxiliary=(), main_weight=1.0, encoder=self.encoder & needed
+        )
 
 
 @dataclass
@@ -81,6 +81,9 @@ class Sketch:
     dimensions: int
     inputs: int
     nodes: list[Node] = field(default_factory=list)
+    encoder: frozenset[str] = frozenset()
+    """As of a `Graph`."""
+
     _channels: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -99,6 +102,10 @@ class Sketch:
         self._channels[name] = channels
         self.nodes.append(Node(name, layer, inputs))
         return name
+
+    def encoder_ends(self) -> None:
+        """What was drawn so far is the encoder."""
+        self.encoder = frozenset(node.name for node in self.nodes)
 
     def width(self, name: str) -> int:
         """Channels of a map."""
@@ -203,6 +210,7 @@ class Sketch:
             output,
             tuple(auxiliary),
             main_weight,
+            self.encoder,
         )
 
 

@@ -55,10 +55,13 @@ def contracted(sketch: Sketch, config: NetworkConfig, x: str) -> tuple[str, list
             x = _pooled(sketch, config, x, level)
         skips.append(x if after else before)
     if after:
-        return skips.pop(), skips
-    last = len(widths) - 1
-    x = block(sketch, config, x, name="bottom", outputs=widths[-1], level=last)
-    return _dropped(sketch, config, x, last), skips
+        x = skips.pop()
+    else:
+        last = len(widths) - 1
+        x = block(sketch, config, x, name="bottom", outputs=widths[-1], level=last)
+        x = _dropped(sketch, config, x, last)
+    sketch.encoder_ends()
+    return x, skips
 
 
 def deepest(sketch: Sketch, config: NetworkConfig, x: str, *, level: int) -> str:

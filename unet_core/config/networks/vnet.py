@@ -35,6 +35,7 @@ def vnet(config: NetworkConfig) -> Graph:
         x = _lowered(sketch, config, x, f"down.{i}", width, count, dropped=i in _DROPPED_DOWN)
         skips.append(x)
     skips.pop()
+    sketch.encoder_ends()
     for j, count in enumerate(UP):
         x = _raised(sketch, config, x, skips.pop(), f"up.{j}", count, dropped=j in _DROPPED_UP)
     x = _unit(sketch, config, x, "last", 0, config.outputs)

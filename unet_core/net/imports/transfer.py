@@ -19,9 +19,6 @@ from unet_core.net.imports.stem import first_convolutions
 from unet_core.net.initial import initialise
 from unet_core.net.network import Network
 
-ENCODER = "encoder."
-"""What the names of layers of the contracting path, or of a backbone, begin with."""
-
 
 def reordered(found: Checkpoint, order: Sequence[int]) -> dict[str, Tensor]:
     """The weights for volumes of which channel ``order[i]`` is what channel i was.
@@ -77,16 +74,16 @@ def begun(
     if part == "network":
         return replace(found, model=model)
     state = dict(initialise(Network.of(model), seed=seed).state_dict())
-    names = {node.name for node in theirs}
-    kept = {key: found.state[key] for key in found.state if key.rpartition(".")[0] in names}
-    return replace(found, model=model, state={**state, **kept})
+    encoder = graph_of(model).encoder
+    kept = {key: found.state[key] for key in found.state if key.rpartition(".")[0] in encoder}
+    return replace(found, model=model, state={**state, **kept}, offsets=())
 
 
 def _layers(graph: Graph, part: str) -> list[Node]:
     """The layers that have to be the same, but for dropout, which changes no result."""
     if part == "encoder":
-        named = (node for node in graph.nodes if node.name.startswith(ENCODER))
-        return [replace(node, inputs=()) for node in named if node.layer.parameters]
+        within = (node for node in graph.nodes if node.name in graph.encoder)
+        return [replace(node, inputs=()) for node in within if node.layer.parameters]
     dropped = {n.name: n.inputs[0] for n in graph.nodes if isinstance(n.layer, Dropout)}
     kept = (node for node in graph.nodes if node.name not in dropped)
     return [replace(n, inputs=tuple(dropped.get(i, i) for i in n.inputs)) for n in kept]
