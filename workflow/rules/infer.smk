@@ -85,7 +85,7 @@ rule infer_slab:
     wildcard_constraints:
         volume=any_of(alone),
         slab=r"\d+-\d+-\d+",
-    threads: threads_of("infer", 8)
+    threads: threads_of("infer")
     resources:
         gpu=0,
         mem_mb=memory_of("infer"),
@@ -134,7 +134,7 @@ for batch, names in asked.batches.items():
             f"<logs>/infer/{batch}.{{model}}.log",
         benchmark:
             f"<benchmarks>/infer/{batch}.{{model}}.tsv"
-        threads: threads_of("infer", 8)
+        threads: threads_of("infer")
         resources:
             gpu=0,
             mem_mb=memory_of("infer", names),
