@@ -3,11 +3,14 @@
 import argparse
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unet_core.config import Resources, load
 from unet_core.config.versions import RESULT_VERSION
 from unet_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unet_core.io.model_package import About
 
 
 def given_of(options: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -59,4 +62,20 @@ def resources(options: argparse.Namespace) -> Resources:
         nodes=options.nodes,
         launcher=options.launcher,
         interface=options.interface,
+    )
+
+
+def about_of(options: argparse.Namespace) -> "About | None":
+    """What a package says of where it comes from; None where author or license is not given."""
+    from unet_core.io.model_package import About
+
+    if not (options.author and options.license):
+        return None
+    name = options.name or options.out.stem
+    return About(
+        name,
+        options.description or name,
+        tuple(options.author),
+        options.license,
+        tuple(options.cite),
     )

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from unet_core.arguments import given_of, mapping, resources, sections
+from unet_core.arguments import about_of, given_of, mapping, resources, sections
 from unet_core.config import (
     AugmentConfig,
     CalibrateConfig,
@@ -60,6 +60,15 @@ def _log_given(options: argparse.Namespace) -> None:
         told = f"threads={options.threads} gpus={options.gpus} nodes={options.nodes}"
         told += f" memory_mb={options.memory_mb} slurm_job={os.environ.get('SLURM_JOB_ID')}"
         logging.info("given: %s", told)
+
+
+def _print(text: str) -> None:
+    """Print a result; where its reader wants no more of it, as `head`, that is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -164,19 +173,8 @@ def _import(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from unet_core.io.model_package import About
     from unet_core.stages.export_model import export_model
 
-    about = None
-    if options.author and options.license:
-        name = options.name or options.out.stem
-        about = About(
-            name,
-            options.description or name,
-            tuple(options.author),
-            options.license,
-            tuple(options.cite),
-        )
     export_model(
         options.checkpoint,
         form=options.format,
@@ -184,7 +182,7 @@ def _export(options: argparse.Namespace) -> None:
         logits=options.logits,
         size=options.size,
         dtype=options.dtype,
-        about=about,
+        about=about_of(options),
     )
 
 
@@ -269,7 +267,7 @@ def _phantom(options: argparse.Namespace) -> None:
 def _describe(options: argparse.Namespace) -> None:
     from unet_core.stages.describe import described
 
-    print(described(options.preset, size=options.size, as_json=options.json))
+    _print(described(options.preset, size=options.size, as_json=options.json))
 
 
 def _estimate(options: argparse.Namespace) -> None:
@@ -290,7 +288,7 @@ def _estimate(options: argparse.Namespace) -> None:
         dtype=options.dtype,
         channels=options.channels,
     )
-    print(found.as_json() if options.json else told(found))
+    _print(found.as_json() if options.json else told(found))
 
 
 def _montage(options: argparse.Namespace) -> None:

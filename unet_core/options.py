@@ -31,43 +31,53 @@ def parser() -> argparse.ArgumentParser:
     """Of all commands; what it parses has `command`, the name of one."""
     whole = argparse.ArgumentParser(prog="unet-core", description=__doc__.split("\n\n")[0])
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (
+        *(_check, _convert, _weights, _augment, _train, _import, _export, _infer, _calibrate),
+        *(_stitch, _score, _montage, _report, _describe, _estimate, _phantom),
+    ):
+        add(commands)
+    return whole
 
-    def stage(name: str, text: str, *, outs: str = "") -> Any:
-        command = commands.add_parser(name, help=text, description=text)
-        sections = _SECTIONS.get(name, name)
-        told = f"settings {sections} as in config.yaml, as JSON (default: their defaults)"
-        command.add_argument("--config", default="{}", metavar="JSON", help=told)
-        told = f"what is written{outs and ', '}{outs}"
-        command.add_argument(
-            "--out", type=_store, nargs="+" if outs else None, required=True, help=told
-        )
-        command.add_argument(
-            "--threads", type=int, default=1, help="CPU threads of each node (default 1)"
-        )
-        command.add_argument(
-            "--gpus", type=int, default=0, help="GPUs of all nodes (default 0: CPU)"
-        )
-        command.add_argument("--memory-mb", type=int, help="memory of each node, MB (default: all)")
-        command.add_argument("--lease-s", type=float, help="a block hangs after (default: derived)")
-        command.add_argument("--nodes", type=int, default=1, help="machines (default 1)")
-        told = "how workers are started: on this machine, or by a scheduler (default here)"
-        command.add_argument("--launcher", choices=get_args(Launcher), default="here", help=told)
-        told = "network between nodes, such as ib0 (default: that of this node's name)"
-        command.add_argument("--interface", help=told)
-        return command
 
+def _stage(commands: Any, name: str, text: str, *, outs: str = "") -> Any:
+    """A command with what every stage takes; `outs`: what each of several outputs is of."""
+    command = commands.add_parser(name, help=text, description=text)
+    sections = _SECTIONS.get(name, name)
+    told = f"settings {sections} as in config.yaml, as JSON (default: their defaults)"
+    command.add_argument("--config", default="{}", metavar="JSON", help=told)
+    told = f"what is written{outs and ', '}{outs}"
+    command.add_argument(
+        "--out", type=_store, nargs="+" if outs else None, required=True, help=told
+    )
+    command.add_argument(
+        "--threads", type=int, default=1, help="CPU threads of each node (default 1)"
+    )
+    command.add_argument("--gpus", type=int, default=0, help="GPUs of all nodes (default 0: CPU)")
+    command.add_argument("--memory-mb", type=int, help="memory of each node, MB (default: all)")
+    command.add_argument("--lease-s", type=float, help="a block hangs after (default: derived)")
+    command.add_argument("--nodes", type=int, default=1, help="machines (default 1)")
+    told = "how workers are started: on this machine, or by a scheduler (default here)"
+    command.add_argument("--launcher", choices=get_args(Launcher), default="here", help=told)
+    told = "network between nodes, such as ib0 (default: that of this node's name)"
+    command.add_argument("--interface", help=told)
+    return command
+
+
+def _check(commands: Any) -> None:
     text = "Do the files of the volume sheet open, and do they fit each other? Headers only."
     check = commands.add_parser("check", help=text, description=text)
     check.add_argument("--sheet", type=Path, default=Path("config/volumes.tsv"))
     check.add_argument("--data", type=Path, default=Path(), help="folder of relative files")
     check.add_argument("--only", nargs="*", default=(), metavar="NAME", help="default: all volumes")
-    told = "settings convert and infer: are region and downsample possible? As JSON"
+    told = "settings convert and infer, and channels by model: are they possible? As JSON"
     check.add_argument("--config", default="{}", metavar="JSON", help=told)
     check.add_argument("--stores", type=Path, help="folder results/volumes: what is converted")
     told = "JSON file that is written: shape and number type of what was opened"
     check.add_argument("--headers", type=Path, help=told)
 
-    convert = stage("convert", "Any raw format to a sharded, multiscale OME-Zarr store.")
+
+def _convert(commands: Any) -> None:
+    convert = _stage(commands, "convert", "Any raw format to a sharded, multiscale OME-Zarr store.")
     convert.add_argument(
         "--raw", required=True, help="file, folder or glob of a series; FILE.h5::DATASET"
     )
@@ -75,92 +85,24 @@ def parser() -> argparse.ArgumentParser:
     what("--truth", action="store_true", help="the file holds labels, not intensities")
     what("--mask-of", type=_store, metavar="RAW", help="the file is a mask of this raw store")
 
-    add = stage("weights", "Truth to the target and the border weight map.").add_argument
+
+def _weights(commands: Any) -> None:
+    add = _stage(commands, "weights", "Truth to the target and the border weight map.").add_argument
     add("--truth", type=_store, required=True, help="store of `unet-core convert --truth`")
 
-    add = stage("augment", "Volumes to a bank of deformed patches.").add_argument
+
+def _augment(commands: Any) -> None:
+    add = _stage(commands, "augment", "Volumes to a bank of deformed patches.").add_argument
     add("--raw", type=_store, nargs="+", required=True, help="stores of `unet-core convert`")
     add("--weights", type=_store, nargs="+", required=True, help="stores of the same volumes")
     add("--fold", choices=("train", "validation"), required=True, help="validation: not deformed")
 
-    add = stage("train", "Patch bank to checkpoint and history.").add_argument
+
+def _train(commands: Any) -> None:
+    add = _stage(commands, "train", "Patch bank to checkpoint and history.").add_argument
     add("--patches", type=_store, required=True, help="bank of `unet-core augment`")
     add("--validation", type=_store, help="bank that decides which weights are kept")
     add("--initial", type=Path, help="checkpoint that training begins with (default: drawn)")
-
-    _import(commands)
-    _export(commands)
-
-    text = "Class probabilities of volumes, one after another, block by block."
-    command = stage("infer", text, outs="one for each --raw")
-    add = command.add_argument
-    told = "stores of `unet-core convert`, folders or addresses (s3://, gs://, http(s)://)"
-    add("--raw", type=location, nargs="+", required=True, help=told)
-    told = "stores of `unet-core convert --mask-of`, one for each --raw, - where there is none"
-    add("--mask", type=_store, nargs="+", help=f"{told}; computed inside only")
-    told = "best.pt of `unet-core train`; of several the mean of the probabilities is taken"
-    add("--checkpoint", type=Path, nargs="+", required=True, help=told)
-    told = "settings infer that decide no voxel, besides --config: tile_px, on_error, spread, slab"
-    add("--running", default="{}", metavar="JSON", help=told)
-    part = command.add_mutually_exclusive_group().add_argument
-    keys: Any = {"dest": "part", "action": "store_const"}
-    part("--prepare", **keys, const="prepare", help="begin a volume that jobs make slab by slab")
-    part("--slab", dest="part", metavar="Z-Y-X", help="make the slab of this first voxel alone")
-    part("--publish", **keys, const="publish", help="finish the volume when its slabs are made")
-
-    add = stage("calibrate", "Choose how objects are made, on validation volumes.").add_argument
-    add("--probabilities", type=_store, nargs="+", required=True, help="of `unet-core infer`")
-    add("--truth", type=_store, nargs="+", required=True, help="stores of the same volumes")
-    told = "a mask that probabilities were computed within; once for each"
-    add("--mask", type=_store, action="append", default=[], help=told)
-
-    add = stage("stitch", "Probabilities to one id per object over all blocks.").add_argument
-    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
-    add("--mask", type=_store, help="that the probabilities were computed within")
-    add("--calibration", type=Path, help="file of `unet-core calibrate`")
-
-    add = stage("score", "Labels and probabilities against truth.").add_argument
-    add("--labels", type=_store, required=True, help="store of `unet-core stitch`")
-    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
-    add("--truth", type=_store, required=True, help="store of `unet-core convert --truth`")
-    add("--mask", type=_store, help="that the probabilities were computed within")
-    add("--calibration", type=Path, help="file of `unet-core calibrate`")
-
-    add = stage("montage", "Sections of a volume as one picture.").add_argument
-    add("--raw", type=_store, required=True, help="store of `unet-core convert`")
-    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
-    add("--labels", type=_store, required=True, help="store of `unet-core stitch`")
-    add("--truth", type=_store, help="store of `unet-core convert --truth`")
-    add("--mask", type=_store, help="that the probabilities were computed within")
-
-    add = stage("report", "The page of a run, from all its results.").add_argument
-    add(
-        "--manifest",
-        required=True,
-        metavar="JSON",
-        help="volumes with their folds, models, ensembles",
-    )
-    add("--results", type=Path, required=True, help="folder of the run")
-    told = "the whole configuration, for what jobs were expected to take (default: not shown)"
-    add("--run", default="{}", metavar="JSON", help=told)
-    add("--presets", type=Path, default=Path("config/models"), help="folder of the models' presets")
-
-    text = "What the network of a preset is and costs: parameters, sizes, work."
-    describe = commands.add_parser("describe", help=text, description=text)
-    add = describe.add_argument
-    add("preset", type=Path, metavar="MODEL.yaml", help="such as config/models/paper.yaml")
-    add("--size", type=int, help="voxels per axis of one pass (default: accepted, near 572)")
-    add("--json", action="store_true", help="for programs")
-
-    _estimate(commands)
-
-    text = "A synthetic volume with exact truth: raw.tif and truth.tif."
-    phantom = commands.add_parser("phantom", help=text, description=text)
-    add = phantom.add_argument
-    add("--shape", type=int, nargs=3, required=True, metavar=("Z", "Y", "X"), help="voxels")
-    add("--seed", type=int, default=0, help="another seed gives another volume (default 0)")
-    add("--out", type=Path, required=True, help="folder that is written to")
-    return whole
 
 
 def _import(commands: Any) -> None:
@@ -200,6 +142,78 @@ def _export(commands: Any) -> None:
     add("--dtype", choices=("uint8", "uint16", "float32"), default="uint8", help=told)
 
 
+def _infer(commands: Any) -> None:
+    text = "Class probabilities of volumes, one after another, block by block."
+    command = _stage(commands, "infer", text, outs="one for each --raw")
+    add = command.add_argument
+    told = "stores of `unet-core convert`, folders or addresses (s3://, gs://, http(s)://)"
+    add("--raw", type=location, nargs="+", required=True, help=told)
+    told = "stores of `unet-core convert --mask-of`, one for each --raw, - where there is none"
+    add("--mask", type=_store, nargs="+", help=f"{told}; computed inside only")
+    told = "best.pt of `unet-core train`; of several the mean of the probabilities is taken"
+    add("--checkpoint", type=Path, nargs="+", required=True, help=told)
+    told = "settings infer that decide no voxel, besides --config: tile_px, on_error, spread, slab"
+    add("--running", default="{}", metavar="JSON", help=told)
+    part = command.add_mutually_exclusive_group().add_argument
+    keys: Any = {"dest": "part", "action": "store_const"}
+    part("--prepare", **keys, const="prepare", help="begin a volume that jobs make slab by slab")
+    part("--slab", dest="part", metavar="Z-Y-X", help="make the slab of this first voxel alone")
+    part("--publish", **keys, const="publish", help="finish the volume when its slabs are made")
+
+
+def _calibrate(commands: Any) -> None:
+    text = "Choose how objects are made, on validation volumes."
+    add = _stage(commands, "calibrate", text).add_argument
+    add("--probabilities", type=_store, nargs="+", required=True, help="of `unet-core infer`")
+    add("--truth", type=_store, nargs="+", required=True, help="stores of the same volumes")
+    told = "a mask that probabilities were computed within; once for each"
+    add("--mask", type=_store, action="append", default=[], help=told)
+
+
+def _stitch(commands: Any) -> None:
+    text = "Probabilities to one id per object over all blocks."
+    add = _stage(commands, "stitch", text).add_argument
+    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
+    add("--mask", type=_store, help="that the probabilities were computed within")
+    add("--calibration", type=Path, help="file of `unet-core calibrate`")
+
+
+def _score(commands: Any) -> None:
+    add = _stage(commands, "score", "Labels and probabilities against truth.").add_argument
+    add("--labels", type=_store, required=True, help="store of `unet-core stitch`")
+    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
+    add("--truth", type=_store, required=True, help="store of `unet-core convert --truth`")
+    add("--mask", type=_store, help="that the probabilities were computed within")
+    add("--calibration", type=Path, help="file of `unet-core calibrate`")
+
+
+def _montage(commands: Any) -> None:
+    add = _stage(commands, "montage", "Sections of a volume as one picture.").add_argument
+    add("--raw", type=_store, required=True, help="store of `unet-core convert`")
+    add("--probabilities", type=_store, required=True, help="store of `unet-core infer`")
+    add("--labels", type=_store, required=True, help="store of `unet-core stitch`")
+    add("--truth", type=_store, help="store of `unet-core convert --truth`")
+    add("--mask", type=_store, help="that the probabilities were computed within")
+
+
+def _report(commands: Any) -> None:
+    add = _stage(commands, "report", "The page of a run, from all its results.").add_argument
+    told = "volumes with their folds, models, ensembles"
+    add("--manifest", required=True, metavar="JSON", help=told)
+    add("--results", type=Path, required=True, help="folder of the run")
+    told = "the whole configuration, for what jobs were expected to take (default: not shown)"
+    add("--run", default="{}", metavar="JSON", help=told)
+    add("--presets", type=Path, default=Path("config/models"), help="folder of the models' presets")
+
+
+def _describe(commands: Any) -> None:
+    text = "What the network of a preset is and costs: parameters, sizes, work."
+    add = commands.add_parser("describe", help=text, description=text).add_argument
+    add("preset", type=Path, metavar="MODEL.yaml", help="such as config/models/paper.yaml")
+    add("--size", type=int, help="voxels per axis of one pass (default: accepted, near 572)")
+    add("--json", action="store_true", help="for programs")
+
+
 def _nodes(text: str) -> tuple[str, int]:
     stage, _, number = text.partition("=")
     return stage, int(number)
@@ -228,3 +242,11 @@ def _estimate(commands: Any) -> None:
     rates("--measure", action="store_true", help="time this machine with the first model")
     add("--price", type=float, metavar="MONEY", help="of a GPU for an hour")
     add("--json", action="store_true", help="for programs")
+
+
+def _phantom(commands: Any) -> None:
+    text = "A synthetic volume with exact truth: raw.tif and truth.tif."
+    add = commands.add_parser("phantom", help=text, description=text).add_argument
+    add("--shape", type=int, nargs=3, required=True, metavar=("Z", "Y", "X"), help="voxels")
+    add("--seed", type=int, default=0, help="another seed gives another volume (default 0)")
+    add("--out", type=Path, required=True, help="folder that is written to")

@@ -1,6 +1,9 @@
 """What `unet-core describe` says of the presets."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +64,12 @@ def test_a_size_that_is_not_accepted_names_the_nearest(
     paper = next(p for p in PRESETS if p.stem == "paper")
     assert main(["describe", str(paper), "--size", "512"]) == 1
     assert "508" in capsys.readouterr().err
+
+
+def test_a_reader_that_wants_no_more_is_no_error() -> None:
+    here, there = os.pipe()
+    os.close(here)
+    command = [sys.executable, "-m", "unet_core.cli", "describe", str(PRESETS[0])]
+    with os.fdopen(there, "w") as closed:
+        run = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
