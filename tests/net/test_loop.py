@@ -89,11 +89,16 @@ def test_every_head_with_a_weight_learns() -> None:
     assert {name for name in before if name.endswith(".weight")} - moved == {"levels.2.weight"}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_run_that_goes_on_from_its_state_gives_the_same_bits(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "schedule"), [(torch.float32, "cosine"), (torch.bfloat16, "poly")]
+)
+def test_a_run_that_goes_on_in_its_warm_up_gives_the_same_bits(
+    dtype: torch.dtype, schedule: Any
+) -> None:
     config = TrainConfig(
-        optimiser="adamw", learning_rate=1e-3, steps=12, schedule="cosine", clip_norm=1.0
-    )
+        optimiser="adamw", learning_rate=1e-3, steps=12, schedule=schedule, warmup_steps=9,
+        clip_norm=1.0,
+    )  # fmt: skip
     check_goes_on(config, dtype)
 
 

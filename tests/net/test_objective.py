@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import log
+from typing import Any
 
 import pytest
 import torch
@@ -9,12 +10,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from unet_core.config import NetworkConfig, TrainConfig
+from unet_core.config.networks.build import graph_of
 from unet_core.config.networks.graph import Graph
 from unet_core.errors import ConfigError
 from unet_core.net.dice import dice_loss
 from unet_core.net.objective import Objective, Sums
 from unet_core.net.patches import Batch
 
+DEEPLAB: dict[str, Any] = {
+    **{"architecture": "deeplabv3plus", "encoder": "resnet18", "depth": 4},
+    **{"padding": "same", "up": "bilinear"},
+}
 ONES = torch.ones(2)
 CE = TrainConfig()
 
@@ -87,9 +93,29 @@ def test_heads_of_the_levels_see_the_voxels_at_the_centres_of_theirs() -> None:
     assert found == pytest.approx(wanted.item())
 
 
-def test_auxiliary_heads_of_an_unpadded_network_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.padding"):
-        heads(NetworkConfig(), 0.4)
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"auxiliary": 0.4}, r"model\.auxiliary 0.4 .* model\.padding valid"),
+        ({"supervision": "levels"}, r"model\.supervision levels .* model\.padding valid"),
+        ({"auxiliary": 0.4, "supervision": "levels"}, "two ways"),
+        ({"supervision": "levels", "depth": 1, "padding": "same"}, "no further map"),
+        (DEEPLAB | {"auxiliary": 0.4}, "no further map"),
+        ({"architecture": "vnet", "padding": "same", "supervision": "levels"}, "no further map"),
+    ],
+)
+def test_heads_that_would_teach_nothing_are_refused(settings: dict[str, Any], told: str) -> None:
+    if settings.get("architecture") == "deeplabv3plus":
+        settings = {
+            "encoder": "resnet18",
+            "depth": 4,
+            "padding": "same",
+            "up": "bilinear",
+        } | settings
+    if settings.get("architecture") == "vnet":
+        settings = {"padding": "same", "width": 4} | settings
+    with pytest.raises(ConfigError, match=told):
+        graph_of(NetworkConfig(**settings))
 
 
 class Parts:

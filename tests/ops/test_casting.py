@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,8 +64,10 @@ def test_binary_is_what_is_not_zero() -> None:
     assert found.tolist() == [0, 1, 1, IGNORED_ID]
 
 
-def test_a_mask_of_truth_values_is_binary() -> None:
-    assert as_ids(np.array([False, True]), TruthConfig(kind="binary")).tolist() == [0, 1]
+@pytest.mark.parametrize("kind", ["binary", "foreground"])
+def test_masks_are_read_whatever_stands_for_inside(kind: Any) -> None:
+    for mask in (np.array([False, True]), np.array([0, 255], np.uint8), np.array([0.0, 1.0])):
+        assert as_ids(mask, TruthConfig(kind=kind)).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_a_mask_of_truth_values_is_binary() -> None:
         (-1, "instances", "set truth.ignore_label to -1"),
         (2**32 - 1, "instances", "relabel"),
         (2**40, "instances", "relabel"),
-        (255, "semantic", "the class 255"),
+        (255, "semantic", "the class 255.* set truth.kind to foreground"),
         (0.5, "instances", "whole numbers"),
         (np.nan, "semantic", "whole numbers"),
     ],

@@ -283,10 +283,25 @@ def test_a_class_that_no_patch_shows_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     raw, weights = volume_of(tmp_path / "a", (1, 30, 30))
-    write_weights(weights, np.ones((1, 30, 30), np.uint8), np.zeros((1, 30, 30), np.float32))
+    target = np.zeros((1, 30, 30), np.uint8)
+    target[:, ::2] = 2
+    write_weights(weights, target, np.zeros((1, 30, 30), np.float32))
     build(SMALL, [(raw, weights)], tmp_path / "bank.zarr")
-    assert "none of the 7 train patches has a voxel of class 0" in caplog.text
-    assert attributes_of(tmp_path / "bank.zarr")["unet"]["classes"] == [0, 7 * 20 * 24]
+    assert "none of the 7 train patches has a voxel of class 1" in caplog.text
+    counts = attributes_of(tmp_path / "bank.zarr")["unet"]["classes"]
+    assert (counts[1], sum(counts)) == (0, 7 * 20 * 24)
+
+
+def test_training_patches_of_one_class_are_refused_and_others_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw, weights = volume_of(tmp_path / "a", (1, 30, 30))
+    write_weights(weights, np.zeros((1, 30, 30), np.uint8), np.zeros((1, 30, 30), np.float32))
+    with pytest.raises(StoreError, match="all voxels of the 7 train patches are of class 0"):
+        build(SMALL, [(raw, weights)], tmp_path / "bank.zarr")
+    assert not (tmp_path / "bank.zarr" / "zarr.json").exists()
+    build(SMALL, [(raw, weights)], tmp_path / "checks.zarr", training=False)
+    assert "validation patches has a voxel of class 1" in caplog.text
 
 
 def test_a_bank_without_annotated_voxels_is_refused(tmp_path: Path) -> None:

@@ -176,6 +176,9 @@ def test_truth_is_uint32_ids_with_what_they_mean(tmp_path: Path) -> None:
     semantic = convert(classes, tmp_path / "s.ome.zarr", truth=TruthConfig(kind="semantic"))
     assert unet(semantic)["truth"] == {"kind": "semantic", "classes": [0, 3, 9]}
     assert attributes_of(semantic)["ome"]["image-label"] == {"version": "0.5"}
+    mask = convert(classes, tmp_path / "f.ome.zarr", truth=TruthConfig(kind="foreground"))
+    assert unet(mask)["truth"] == {"kind": "semantic", "classes": [0, 1]}
+    assert open_level(mask)[...].tolist() == [[[0, 1, 1], [0, 0, 1]]]
 
 
 def test_colours_stay_channels(tmp_path: Path) -> None:

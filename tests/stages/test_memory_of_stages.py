@@ -65,7 +65,7 @@ def test_stages_take_the_memory_that_was_expected(tmp_path: Path) -> None:
     told = ["--config", json.dumps({"augment": AUGMENT}), "--fold", "train", "--raw", raw]
     took = took_mb("augment", *told, "--weights", weights, "--out", bank)
     check(took, work.augment(sections, channels=1, fold="train"))
-    tiny: Model = read_model(TINY, {"train": {"steps": 4, "validate_every": 2}})
+    tiny: Model = read_model(TINY, {"train": {"steps": 4, "warmup_steps": 0}})
     settings = {"model": {"width": 16, "depth": 2, "norm": "batch", "dropout": 0.0}}
     settings["train"] = {"steps": 4, "validate_every": 2, "batch": 2, "optimiser": "adamw"}
     out = ["--patches", bank, "--out", str(tmp_path / "best.pt")]

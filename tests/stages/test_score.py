@@ -159,6 +159,29 @@ def test_semantic_truth_is_scored_by_class_and_its_components_as_objects(
         assert scores["objects"]["seg"]["value"] is not None
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_of_classes_by_themselves_none_is_found_where_none_is_above_a_half(
+    tmp_path: Path, output: str, dtype: str
+) -> None:
+    # Probabilities of classes 1 and 2 in three voxels; class 0 has the rest, or none of its own.
+    probability = np.array([[0.4, 0.6, 0.2], [0.3, 0.7, 0.9]])[:, None, None]
+    whole = 255 if dtype == "uint8" else 1
+    stored = (probability * whole).round(2).astype(dtype)
+    found = {"softmax": [1, 2, 2], "sigmoid": [0, 2, 2]}[output]
+    made = Made(tmp_path / "m", kind="semantic")
+    told = told_of(stored, model={"output": output})
+    truth = np.array([[[0, 2, 1]]], np.uint32)
+    for name, data, unet in (
+        ("probabilities", stored, told),
+        ("truth", truth, {"truth": {"kind": "semantic"}}),
+        ("labels", truth.astype(np.uint64), {}),
+    ):
+        made.paths[name] = write_store(tmp_path / name, data, **unet)
+    classes = made.score()["classes"]
+    assert classes["accuracy"] == pytest.approx((truth.ravel() == found).mean())
+
+
 def test_half_floats_score_like_bytes(tmp_path: Path) -> None:
     fine = Made(tmp_path / "fine", dtype="float16").score()
     coarse = Made(tmp_path / "coarse").score()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.workflow.conftest import REPOSITORY, Project, environment, rows
+from tests.workflow.conftest import REPOSITORY, Project, environment, plans, rows
 from unet_core.config.versions import RESULT_VERSION
 from unet_core.config.workflow import READS
 from unet_core.options import parser
@@ -60,6 +60,19 @@ def test_without_validation_nothing_is_calibrated(fresh: Callable[[], Project]) 
     assert "augment fold=validation" not in jobs
     assert "stitch volume=d model=two" in jobs
     assert project.snakemake().returncode == 0
+
+
+def test_what_nobody_reads_is_not_calibrated(fresh: Callable[[], Project]) -> None:
+    project = fresh()
+    plain, scored = plans(
+        [
+            (project, {"stitch": {"method": "threshold"}, "score": {"isbi": isbi}})
+            for isbi in (False, True)
+        ]
+    )
+    assert "calibrate" not in count(plain)
+    assert "augment fold=validation" in plain
+    assert count(scored)["calibrate"] == 2
 
 
 def test_one_volume_alone_is_enough(fresh: Callable[[], Project]) -> None:

@@ -58,6 +58,12 @@ def test_weights_that_are_moved_touched_or_read_otherwise(tuned: Project) -> Non
     assert not any("model=two" in job for job in tuned.plan())
 
 
+def test_weights_are_for_intensities_as_patches_have_them_unless_it_is_said(tuned: Project) -> None:
+    jobs = tuned.plan(augment={"normalise": "imagenet"})
+    assert {"import_initial model=one", "import_weights model=two", "augment fold=train"} <= jobs
+    assert "infer volume=e model=two" in jobs
+
+
 def test_a_model_that_is_ready_needs_no_truth(fresh: Callable[[], Project]) -> None:
     project = fresh()
     project.write("w.pth", "weights")

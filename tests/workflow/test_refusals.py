@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from tests.workflow.conftest import CONFIG, Project, merged, rows
 from unet_core.config.sheet import read_sheet
@@ -52,6 +53,12 @@ def test_what_is_right_is_accepted(here: Project) -> None:
         ({"augment": {"patch": [2, 188, 188]}}, ["augment.patch", "[1, 188, 188]"]),
         ({"augment": {"patch": [188, 188]}}, ["augment.patch"]),
         ({"augment": {"jitter": "colours"}}, ["augment.jitter", "model.channels", "one is 1"]),
+        (
+            {"train": {"class_weights": [5.0, 1.0]}, "model": {"classes": 3}},
+            ["train.class_weights [5.0, 1.0]", "model one needs 3", "inverse_frequency"],
+        ),
+        ({"train": {"warmup_steps": 11}}, ["train.warmup_steps 11", "train.steps 10"]),
+        ({"train": {"frozen": "encoder"}}, ["train.frozen", "pretrained.file", "model one"]),
         ({"train": {"learning_rate": ".nan"}}, ["train.learning_rate", "model one"]),
         ({"objects": {"foreground": 2}}, ["objects.foreground 2", "model.classes 2"]),
         ({"objects": {"foreground": []}}, ["objects.foreground", "list", "got ()"]),
@@ -68,6 +75,22 @@ def test_what_is_right_is_accepted(here: Project) -> None:
         (
             {"weights": {"affinities": [[1, 0, 0]]}, "model": {"output": "sigmoid"}},
             ["weights.affinities [1, 0, 0]", "augment.patch [1, "],
+        ),
+        (
+            {
+                "weights": {"affinities": [[0, 1, 0]]},
+                "model": {"output": "sigmoid"},
+                "infer": {"averaging": "mirrors"},
+            },
+            ["infer.averaging mirrors is not for weights.affinities", "to none"],
+        ),
+        (
+            {"weights": {"affinities": [[1, 1, 0]]}, "truth": {"kind": "binary"}},
+            ["weights.affinities [1, 1, 0]", "truth.objects section"],
+        ),
+        (
+            {"weights": {"distances": "volume"}, "truth": {"kind": "binary"}},
+            ["weights.distances volume", "set truth.objects to volume"],
         ),
         (
             {"weights": {"affinities": [[0, 1, 0]]}, "truth": {"kind": "semantic"}},
@@ -202,17 +225,25 @@ def test_files_that_are_missing_stop_the_dry_run(here: Project) -> None:
     assert "--config data=FOLDER" in run.stdout
 
 
-def test_raw_and_truth_of_unequal_shape_stop_the_dry_run(here: Project) -> None:
+def test_raw_and_truth_that_do_not_fit_stop_the_dry_run(here: Project) -> None:
     volumes = []
     for name, fold in {"a": "train", "b": "test"}.items():
         tifffile.imwrite(f"{name}.tif", np.zeros((5, 20, 30), np.uint8))
         tifffile.imwrite(f"{name}-truth.tif", np.zeros((5, 20, 30 + (name == "b")), np.uint8))
         volumes.append([name, f"{name}.tif", f"{name}-truth.tif", fold, "", "0:6"])
+    tifffile.imwrite("c.tif", np.zeros((20, 30, 3), np.uint8), photometric="rgb")
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save("d.jpg")
+    volumes += [
+        ["c", "c.tif", "", "predict", "", ""],
+        ["d", "d.jpg", "d.jpg", "test", "", ""],
+    ]
     here.sheet(volumes)
     run = here.snakemake("-n", real=True)
     assert run.returncode == 1
     assert "line 2 (a): sections 0:6 end beyond the 5 sections" in run.stdout
     assert "line 3 (b): raw has 5 x 20 x 30 voxels, truth has 5 x 20 x 31 voxels" in run.stdout
+    assert "line 4 (c): raw has 3 channel(s), model one takes 1: set model.channels" in run.stdout
+    assert "line 5 (d): truth: d.jpg is JPEG" in run.stdout
 
 
 def test_members_of_an_ensemble_must_have_the_same_classes(here: Project) -> None:

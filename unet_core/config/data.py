@@ -68,9 +68,10 @@ class VolumeConfig:
 class TruthConfig:
     """What the values of the truth files mean."""
 
-    kind: Literal["instances", "binary", "semantic"] = "instances"
+    kind: Literal["instances", "binary", "semantic", "foreground"] = "instances"
     """instances: one id per object, 0 between them. binary: non-zero is inside of an object;
-    objects are its connected components. semantic: the value is the class."""
+    objects are its connected components. semantic: the value is the class. foreground: non-zero is
+    class 1, as in masks of 0 and 255."""
 
     objects: Literal["section", "volume"] = "section"
     """binary: components are taken per section (4-connected) or in 3-D (6-connected)."""
@@ -78,13 +79,18 @@ class TruthConfig:
     ignore_label: int | None = None
     """Value (as in the file) that counts for nothing in loss and score; null: there is none."""
 
+    @property
+    def holds_classes(self) -> bool:
+        """Whether truth is classes, not ids of objects."""
+        return self.kind in ("semantic", "foreground")
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class WeightsConfig:
     """What the network shall learn, and how strongly the loss presses on thin borders."""
 
     border_px: int = 1
-    """Instances: voxels within this in-plane distance (pixels) of another object become border
+    """Instances: voxels within this distance (in-plane pixels) of another object become border
     (class 0) in the target, so that touching objects are apart; 0 draws none."""
 
     border_weight: float = 10.0
@@ -101,8 +107,9 @@ class WeightsConfig:
     """Width of that term, in-plane pixels."""
 
     distances: Literal["section", "volume"] = "section"
-    """Distances to the two nearest objects are measured per section or in 3-D (with the voxel
-    spacing, in units of the in-plane pixel)."""
+    """Distances to other objects are measured per section or in 3-D (with the voxel spacing, in
+    units of the in-plane pixel): of the border and of both terms. volume needs ids that are the
+    same in all sections."""
 
     affinities: tuple[Zyx, ...] = ()
     """Instances, binary: offsets (z, y, x) in voxels. Not the class of a voxel is learnt then, but

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from unet_core.config.affinities import check_affinities
 from unet_core.config.base import Zyx
 from unet_core.config.data import AugmentConfig, TruthConfig, WeightsConfig
 from unet_core.config.inference import InferConfig
@@ -142,6 +143,12 @@ def read_model(path: Path, config: Mapping[str, Any]) -> Model:
             f"train.steps is 0 and pretrained.file is not set (model {path.stem}): there are no "
             "weights; set either"
         )
+    if built["train"].frozen != "none" and built["pretrained"].file is None:
+        raise ConfigError(
+            f"train.frozen is {built['train'].frozen} and pretrained.file is not set (model "
+            f"{path.stem}): the encoder would stay as it is drawn; set pretrained.file to weights "
+            "for it, or train.frozen to none"
+        )
     return Model(**built)
 
 
@@ -216,7 +223,8 @@ def check_model(
     _check_windows(name, net, infer, patch)
     _check_classes(name, net, infer, objects)
     if chosen.train.steps:
-        _check_affinities(name, net, weights, truth, patch)
+        _check_class_weights(name, chosen, weights)
+        _check_affinities(name, net, weights, truth, infer, patch)
 
 
 def _check_tile(name: str, net: NetworkConfig, infer: InferConfig) -> None:
@@ -273,29 +281,36 @@ def _check_classes(
             )
 
 
-def _check_affinities(
-    name: str, net: NetworkConfig, weights: WeightsConfig, truth: TruthConfig, patch: Zyx
-) -> None:
-    offsets = weights.affinities
-    if not offsets:
-        return
-    if truth.kind == "semantic":
+def _check_class_weights(name: str, chosen: Model, weights: WeightsConfig) -> None:
+    given, classes = chosen.train.class_weights, chosen.model.classes
+    needed = 2 if weights.affinities else classes
+    if not isinstance(given, str) and len(given) != needed:
+        of = "pairs apart and together" if weights.affinities else f"model.classes {classes}"
         raise ConfigError(
-            "weights.affinities needs objects, truth.kind is semantic; set it to instances or "
+            f"train.class_weights {list(given)} has {len(given)} values, model {name} needs "
+            f"{needed} ({of}); give so many, or uniform or inverse_frequency"
+        )
+
+
+def _check_affinities(
+    name: str,
+    net: NetworkConfig,
+    weights: WeightsConfig,
+    truth: TruthConfig,
+    infer: InferConfig,
+    patch: Zyx,
+) -> None:
+    if weights.affinities and truth.holds_classes:
+        raise ConfigError(
+            f"weights.affinities needs objects, truth.kind is {truth.kind}; set it to instances or "
             "binary, or leave weights.affinities empty"
         )
-    if not (net.output == "sigmoid" and net.classes == len(offsets) + 1):
+    check_affinities(weights.affinities, net, patch, of=f"model {name}")
+    if weights.affinities and infer.averaging != "none":
         raise ConfigError(
-            f"weights.affinities has {len(offsets)} offsets, so model {name} needs model.output "
-            f"sigmoid and model.classes {len(offsets) + 1} (one more), got {net.output} and "
-            f"{net.classes}"
+            f"infer.averaging {infer.averaging} is not for weights.affinities: in a view that is "
+            "flipped or turned, an offset leads to another voxel; set infer.averaging to none"
         )
-    for offset in offsets:
-        if any(abs(d) >= n for d, n in zip(offset, patch, strict=True)):
-            raise ConfigError(
-                f"weights.affinities {list(offset)} leads out of every augment.patch "
-                f"{list(patch)}; make patches larger along that axis, or leave it out"
-            )
 
 
 def section_of(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -23,12 +23,12 @@ class PretrainedConfig:
     choice."""
 
     part: Literal["network", "encoder"] = "network"
-    """encoder: of model.encoder alone, such as a classifier's (torchvision ResNet); the rest is
-    drawn."""
+    """encoder: of the contracting path alone, or of a backbone, such as a classifier's (torchvision
+    ResNet); the rest is drawn."""
 
-    normalise: Normalise = "mean_std"
-    """How the intensities were normalised that the weights were trained on, see
-    augment.normalise; what this program's own checkpoints say holds before it."""
+    normalise: Normalise | None = None
+    """How the intensities were normalised that the weights were trained on; null: as
+    augment.normalise says. What this program's own checkpoints say holds before it."""
 
     order: tuple[int, ...] | None = None
     """Channel of the volume that is shown as channel 0, 1, ... of the network, such as [2, 1, 0]

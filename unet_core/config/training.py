@@ -72,12 +72,13 @@ class TrainConfig:
     """sgd: the gradient is that where the momentum leads to."""
 
     frozen: Literal["none", "encoder"] = "none"
-    """encoder: the weights of the contracting path, and what its batch normalisations have seen,
-    stay as they are; for pretrained weights."""
+    """encoder: the weights of the contracting path (the deepest level included) or of a backbone,
+    and what its batch normalisations have seen, stay as they are; for pretrained weights."""
 
     layer_decay: float = 1.0
-    """Learning rate of a block of layers over that of the block after it, the head the last: below
-    1, early layers change less; for pretrained weights."""
+    """Learning rate of the layers of a level over that of the level after it, down the contracting
+    path and up again, the logits with the last: below 1, early layers change less; for pretrained
+    weights."""
 
     weight_decay: float = 0.0
     """Decoupled (adamw), else L2."""
@@ -151,6 +152,11 @@ class TrainConfig:
             raise ConfigError(
                 "train.schedule stairs needs train.schedule_every, the steps of one stair; got 1: "
                 f"every step would be {self.rate_factor} times as long as the one before"
+            )
+        if 0 < self.steps < self.warmup_steps:
+            raise ConfigError(
+                f"train.warmup_steps {self.warmup_steps} is more than train.steps {self.steps}: "
+                "train.learning_rate would never be reached; set it to a tenth of the steps, or 0"
             )
         if not 0 < self.rate_factor <= 1:
             raise ConfigError(f"train.rate_factor must be in (0, 1], got {self.rate_factor}")

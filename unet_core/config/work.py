@@ -113,13 +113,18 @@ def _band(extent: Extent, shard: Zyx) -> Zyx:
 def weights(sections: Mapping[str, Any], extent: Extent) -> Work:
     """Ids, distances, labels, term and masks of a block with its halo."""
     config, (z, y, x) = sections["weights"], extent.block
-    semantic = sections["truth"].kind == "semantic"
-    wide = ceil(6 * config.near_sigma_px) if config.near_weight else 0
-    reach = 0 if semantic else max(config.border_px, ceil(3 * config.border_sigma_px), wide)
+    semantic = sections["truth"].holds_classes
+    pairs = (
+        (config.border_weight, config.border_sigma_px),
+        (config.near_weight, config.near_sigma_px),
+    )
+    # As `ops.weight_map.border_halo` has it.
+    reaches = [ceil(6 * sigma) for weight, sigma in pairs if weight]
+    reach = 0 if semantic else max(config.border_px, *reaches, 0)
     deep = reach if config.distances == "volume" and not semantic else 0
     seen = (z + 2 * deep) * (y + 2 * reach) * (x + 2 * reach)
     terms = 0 if semantic else bool(config.border_weight) + bool(config.near_weight)
-    rate = 0.25 * terms or 0.03
+    rate = 0.22 * terms or 0.03
     return Work(
         units=extent.blocks,
         need_mb=PROCESS_MB + 60 * seen / 1e6,

@@ -30,6 +30,7 @@ from unet_core.config.result import (
     StitchConfig,
 )
 from unet_core.config.sheet import IMAGES, Volume, locate, read_sheet
+from unet_core.config.unread import PAGE_ONLY, RUNNING, TRAINING_ONLY
 from unet_core.config.versions import RESULT_VERSION
 from unet_core.errors import ConfigError
 
@@ -62,28 +63,6 @@ READS: dict[str, tuple[str, ...]] = {
 }
 """Stage to the sections it reads; `settings` adds what depends on the volume."""
 
-TRAINING_ONLY = (
-    "patches",
-    "elastic_sd_px",
-    "elastic_nodes",
-    "symmetries",
-    "rotation",
-    "scale",
-    "jitter",
-    "contrast",
-    "brightness",
-    "saturation",
-    "hue",
-    "noise_sd",
-)
-"""Settings of augment that the validation bank does not read: its patches are not deformed."""
-
-PAGE_ONLY = ("title",)
-"""Settings of report that no montage reads."""
-
-RUNNING = ("tile_px", "on_error", "spread", "slab")
-"""Settings of infer that decide no voxel: an edit of them makes nothing stale."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Workflow:
@@ -104,6 +83,12 @@ class Workflow:
     def fold(self, *folds: str) -> list[str]:
         """Names of the volumes in `folds`."""
         return [name for name, volume in self.volumes.items() if volume.fold in folds]
+
+    @property
+    def calibrating(self) -> list[str]:
+        """Names of the volumes that calibrate looks at; none where nothing reads what it finds."""
+        read = self.sections["stitch"].method == "calibrated" or self.sections["score"].isbi
+        return self.fold("validation") if read else []
 
     @cached_property
     def batches(self) -> dict[str, list[str]]:
@@ -174,6 +159,8 @@ class Workflow:
             read["infer"] = _without(read["infer"], RUNNING)
         if stage == "import":
             read["pretrained"] = _without(read["pretrained"], ("file",))
+            given = read["pretrained"]["normalise"]
+            read["pretrained"]["normalise"] = given or self.sections["augment"].normalise
         if stage == "montage":
             read["report"] = _without(read["report"], PAGE_ONLY)
         return canonical({"version": RESULT_VERSION[stage], **read})
@@ -233,8 +220,9 @@ class Workflow:
 
     def checked(self) -> str:
         """Canonical JSON of the settings that `unet-core check` holds the volumes against."""
-        read = ("convert", "infer")
-        return canonical({name: dataclasses.asdict(self.sections[name]) for name in read})
+        read = {name: dataclasses.asdict(self.sections[name]) for name in ("convert", "infer")}
+        channels = {name: model.model.channels for name, model in self.models.items()}
+        return canonical({**read, "channels": channels})
 
     def archived(self, *, stores: Path) -> list[str]:
         """Files that are gone, but were converted before."""
@@ -288,11 +276,25 @@ def load_workflow(config: Mapping[str, Any], *, presets: Path) -> Workflow:
             f"{sheet}: no volume of fold train, so there is nothing to train on; set fold to "
             "train for at least one volume with truth"
         )
+    _check_ids(workflow.sections["truth"], workflow.sections["weights"])
     for name, model in workflow.models.items():
         read = ("truth", "weights", "augment", "infer", "objects")
         check_model(name, model, **{key: workflow.sections[key] for key in read})
         _check_validated(name, model, workflow)
     return workflow
+
+
+def _check_ids(truth: TruthConfig, weights: WeightsConfig) -> None:
+    """What is learnt across sections needs objects that run through them."""
+    along_z = [list(offset) for offset in weights.affinities if offset[0]]
+    if (truth.kind, truth.objects) == ("binary", "section") and (
+        along_z or weights.distances == "volume"
+    ):
+        told = f"weights.affinities {along_z[0]}" if along_z else "weights.distances volume"
+        raise ConfigError(
+            f"{told} compares objects of several sections, but truth.objects section makes others "
+            "in each; set truth.objects to volume, or learn and measure within sections alone"
+        )
 
 
 def _check_validated(name: str, model: Model, workflow: Workflow) -> None:

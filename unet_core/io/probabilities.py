@@ -1,6 +1,6 @@
 """What a store of `unet-core infer` holds: which class where, and which voxels were computed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,9 @@ class Probabilities:
     failed: tuple[Box, ...]
     """Voxels of the store that could not be computed."""
 
+    sigmoid: bool
+    """Every class above 0 was predicted by itself: they need not add up to 1 or less."""
+
     @property
     def is_whole(self) -> bool:
         """Every voxel was computed."""
@@ -69,7 +72,7 @@ class Probabilities:
 
     @property
     def ranked(self) -> list[int] | None:
-        """Channels of classes 1, 2, …, class 0 being the rest to 1; None: not all are stored."""
+        """Channels of classes 1, 2, …; None: not all are stored."""
         every = range(1, self.total)
         return self.channels(every) if set(every) <= set(self.classes) else None
 
@@ -142,6 +145,7 @@ def open_probabilities(store: Path, masks: Sequence[Path] = ()) -> Probabilities
         masked=masked,
         mask=next((mask for mask in masks if content_of(mask) == masked), None),
         failed=tuple(_shard_at(name, level) for name in unet.get("failed", ())),
+        sigmoid=_by_itself(unet.get("model")),
     )
 
 
@@ -160,6 +164,12 @@ def read_foreground(source: Probabilities, box: Box, classes: Sequence[int]) -> 
     mean = np.mean(parts, axis=0, dtype=np.float32)
     whole = parts[0].dtype.kind == "u"
     return (np.floor(mean + np.float32(0.5)) if whole else mean).astype(parts[0].dtype)
+
+
+def _by_itself(models: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> bool:
+    """Whether the network, or one of an ensemble, has model.output sigmoid."""
+    every = models if isinstance(models, Sequence) else [models or {}]
+    return any(model.get("output") == "sigmoid" for model in every)
 
 
 def _stored(region: Sequence[Sequence[int]], downsample: Zyx) -> Box:

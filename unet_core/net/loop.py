@@ -90,11 +90,26 @@ class Training:
         for i, loss in enumerate(self.read_losses()):
             if not math.isfinite(loss):
                 step = self.steps_done - len(self.losses) + i + 1
-                raise ConfigError(
-                    f"the loss of step {step} is {loss}: training diverged; lower "
-                    f"train.learning_rate (now {self.config.learning_rate}), set train.clip_norm "
-                    "(1.0) or train.warmup_steps (500), or check the raw data for NaN"
-                )
+                raise self._diverged(f"the loss of step {step} is {loss}")
+
+    def check_weights(self) -> None:
+        """Refuse weights that are no numbers: a step with a finite loss can make them so.
+
+        Raises
+        ------
+        ConfigError
+            Saying what helps.
+        """
+        weights = self.network.state_dict().values()
+        if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+            raise self._diverged(f"weights after step {self.steps_done} are not finite")
+
+    def _diverged(self, what: str) -> ConfigError:
+        return ConfigError(
+            f"{what}: training diverged; lower train.learning_rate (now "
+            f"{self.config.learning_rate}), set train.clip_norm (1.0) or train.warmup_steps (500), "
+            "or check the raw data for NaN"
+        )
 
     def read_losses(self) -> list[float]:
         """Losses since the last validation, as numbers."""

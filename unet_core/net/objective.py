@@ -9,7 +9,6 @@ from torch import Tensor
 from unet_core.config import TrainConfig
 from unet_core.config.networks.graph import Graph
 from unet_core.config.networks.settings import NetworkConfig
-from unet_core.errors import ConfigError
 from unet_core.net.dice import dice_loss
 from unet_core.net.loss import voxel_errors, weighted_sum
 from unet_core.net.patches import Batch
@@ -56,19 +55,7 @@ class Objective:
     def of(
         cls, config: TrainConfig, model: NetworkConfig, graph: Graph, class_weights: Tensor
     ) -> "Objective":
-        """Of a network with this graph.
-
-        Raises
-        ------
-        ConfigError
-            If the auxiliary logits would lie elsewhere than the target.
-        """
-        if graph.auxiliary and model.padding == "valid":
-            raise ConfigError(
-                "model.padding valid does not go with auxiliary heads (model.auxiliary, "
-                "model.supervision): each would see another part of the target; set model.padding "
-                "to same"
-            )
+        """Of a network with this graph."""
         heads = (graph.main_weight, *(weight for _, weight in graph.auxiliary))
         return cls(config, class_weights, model.output == "sigmoid", heads)
 

@@ -78,7 +78,7 @@ def as_ids(values: Array, truth: TruthConfig) -> IdArray:
     Returns
     -------
     same shape, uint32
-        instances: the ids. semantic: the classes. binary: 1 where non-zero, else 0.
+        instances: the ids. semantic: the classes. binary, foreground: 1 where non-zero, else 0.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def present_ids(ids: IdArray) -> IdArray:
 
 
 def _as_ids(values: Array, truth: TruthConfig) -> IdArray:
-    if truth.kind == "binary":
+    if truth.kind in ("binary", "foreground"):
         return np.asarray(values != 0, np.uint32)
     _refuse_no_ids(values, truth)
     return np.asarray(values, np.uint32)
@@ -122,8 +122,9 @@ def _refuse_no_ids(values: Array, truth: TruthConfig) -> None:
         )
     if truth.kind == "semantic" and high > _MOST_CLASSES:
         raise RawFormatError(
-            f"truth holds the class {high}, classes go up to {_MOST_CLASSES}; number them from 0, "
-            "set truth.ignore_label if it is none, or truth.kind to instances or binary"
+            f"truth holds the class {high}, classes go up to {_MOST_CLASSES}; set truth.kind to "
+            "foreground if it is a mask of 0 and another value, or to instances if these are ids "
+            "of objects; number classes from 0, and set truth.ignore_label if it is none"
         )
     if high >= IGNORED_ID:
         raise RawFormatError(

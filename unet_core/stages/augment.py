@@ -324,11 +324,19 @@ def _check_counts(
     counts: dict[str, Any], config: AugmentConfig, fold: Fold, *, affinities: bool
 ) -> None:
     """Refuse a bank that nothing can be learnt from; warn of classes that it does not show."""
-    if not any(counts["classes"]):
+    shown = [number for number, count in enumerate(counts["classes"]) if count]
+    if not shown:
         raise StoreError(
             f"none of the {config.patches} {fold} patches has an annotated voxel (all are "
             "ignored); annotate more, or check truth.ignore_label, or raise augment.patches "
             "where annotations are few"
+        )
+    if fold == "train" and len(shown) == 1 and not affinities:
+        raise StoreError(
+            f"all voxels of the {config.patches} train patches are of class {shown[0]}: there is "
+            "nothing to tell apart; give training volumes that show other classes too, set "
+            "augment.foreground_share where these are rare, or check truth.kind and "
+            "truth.ignore_label"
         )
     for number, count in enumerate(counts["classes"]):
         if count == 0 and not affinities:

@@ -275,7 +275,7 @@ def _values(parts: Sequence[Part], notes: Sequence[Any], number: int) -> list[fl
         raise StoreError(
             "the truth of the validation volumes holds no object, so nothing can be compared; "
             "give fold validation to a volume with annotated objects, or set stitch.method to "
-            "threshold or watershed"
+            "threshold or watershed, and score.isbi to false"
         )
     return values
 

@@ -1,6 +1,6 @@
 """Do the files of the sheet open, and do they fit each other and the settings? Headers only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ def check_volumes(
     only: Sequence[str] = (),
     convert: ConvertConfig | None = None,
     infer: InferConfig | None = None,
+    channels: Mapping[str, int] | None = None,
     stores: Path | None = None,
     headers: Path | None = None,
 ) -> None:
@@ -37,6 +38,8 @@ def check_volumes(
         Names, or all.
     convert, infer
         Are infer.region and infer.downsample possible in these volumes?
+    channels
+        That each model takes, by its name.
     stores
         Folder of what is converted already; of that no file is opened.
     headers
@@ -49,7 +52,7 @@ def check_volumes(
         One line per problem, naming row and column.
     """
     volumes = [v for v in read_sheet(sheet, data=data) if not only or v.name in only]
-    settings = convert or ConvertConfig(), infer or InferConfig()
+    settings = convert or ConvertConfig(), infer or InferConfig(), channels or {}
     seen: Headers = {}
     problems = [line for volume in volumes for line in _problems(volume, *settings, stores, seen)]
     if problems:
@@ -84,6 +87,7 @@ def _problems(
     volume: Volume,
     convert: ConvertConfig,
     infer: InferConfig,
+    channels: Mapping[str, int],
     stores: Path | None,
     seen: Headers,
 ) -> list[str]:
@@ -95,7 +99,7 @@ def _problems(
             except RawFormatError as error:
                 problems.append(f"{image}: {error}")
     if not problems:
-        problems += _misfits(volume, images)
+        problems += [*_misfits(volume, images), *_unseen(images["raw"], channels)]
     if not problems:
         problems += _beyond(volume, images, infer)
         problems += _unscored(volume, images, convert, infer)
@@ -109,6 +113,8 @@ def _known(volume: Volume, image: str, stores: Path | None, seen: Headers) -> _I
         return _Image(store, shape if len(shape) == 4 else (1, *shape), (1.0, 1.0, 1.0))
     source = volume.source(image)
     opened = open_raw(source)
+    if image != "raw":
+        opened.refuse_lossy()
     seen[source] = {
         "shape": opened.shape,
         "dtype": opened.dtype.name,
@@ -134,6 +140,7 @@ def _misfits(volume: Volume, images: dict[str, _Image]) -> Iterator[str]:
             yield (
                 f"raw has {_told(raw.shape)}, truth has {_told(truth.shape)} (z y x); they must be "
                 "equal voxel for voxel, and truth has one channel: correct the column raw or truth"
+                " (images of a series that nobody annotated belong into a row of their own)"
             )
     if mask is not None and (
         mask.shape[0] != 1
@@ -152,6 +159,18 @@ def _misfits(volume: Volume, images: dict[str, _Image]) -> Iterator[str]:
             yield (
                 f"sections {sections[0]}:{sections[1]} end beyond the {there} sections of "
                 f"{volume.source(name)}; the last that is possible: {sections[0]}:{there}"
+            )
+
+
+def _unseen(raw: _Image, channels: Mapping[str, int]) -> Iterator[str]:
+    """What no model takes: another number of channels than its own."""
+    there = raw.shape[0]
+    for model, taken in channels.items():
+        if taken != there:
+            yield (
+                f"raw has {there} channel(s), model {model} takes {taken}: set model.channels to "
+                f"{there} if all volumes have so many (red, green and blue are 3), or save this "
+                f"one with {taken}"
             )
 
 

@@ -136,7 +136,9 @@ def _refuse_values(opened: RawVolume, truth: TruthConfig | None) -> None:
                 f"{opened.source} holds numbers of colours (a palette), not intensities; save it "
                 "as grey or RGB"
             )
-    elif opened.shape[0] != 1:
+        return
+    opened.refuse_lossy()
+    if opened.shape[0] != 1:
         raise RawFormatError(
             f"{opened.source} has {opened.shape[0]} channels, truth needs one that holds the ids; "
             "save colour-coded truth as grey values"
@@ -216,11 +218,12 @@ def _convert_truth(job: _Job, truth: TruthConfig) -> dict[str, Any]:
         found = [np.load(_ids_file(job.build.scratch, block)) for block in job.plan]
         ids = np.unique(np.concatenate(found))
         ids = ids[ids != IGNORED_ID]
-        return ids.tolist() if truth.kind == "semantic" else [int((ids != 0).sum())]
+        return ids.tolist() if truth.holds_classes else [int((ids != 0).sum())]
 
     ids = job.build.once("present", present)
-    about = {"classes": ids} if truth.kind == "semantic" else {"objects": ids[0]}
-    return {"truth": {"kind": truth.kind, **about}}
+    if truth.holds_classes:
+        return {"truth": {"kind": "semantic", "classes": ids}}
+    return {"truth": {"kind": truth.kind, "objects": ids[0]}}
 
 
 def copy_ids(block: Block, *, source: Source, truth: TruthConfig, out: Path, scratch: Path) -> Done:

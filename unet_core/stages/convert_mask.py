@@ -47,6 +47,7 @@ def convert_mask(
     """
     opened, level = open_raw(source), open_level(raw)
     opened.check()
+    opened.refuse_lossy()
     z, y, x = level.shape[-3:]
     channels, *there = opened.shape
     first = _first(volume, there[0], z, source)

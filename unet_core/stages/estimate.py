@@ -183,12 +183,11 @@ def jobs_of(workflow: Workflow) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield "augment", {"fold": fold}
         for model in workflow.models:
             yield "train", {"model": model}
-    validating = workflow.fold("validation")
     for model in workflow.predictors:
         for names in workflow.batches.values():
             yield "infer", {"volumes": names, "model": model}
-        if validating:
-            yield "calibrate", {"volumes": validating, "model": model}
+        if workflow.calibrating:
+            yield "calibrate", {"volumes": workflow.calibrating, "model": model}
         for name, volume in workflow.volumes.items():
             if volume.batch is None:
                 yield "infer", {"volumes": [name], "model": model}

@@ -19,7 +19,7 @@ RATIOS = {
 electron micrographs: raw 1.07 to 1.14, truth 35 to 48, target 14 to 20, probabilities 1.4 to
 1.5."""
 
-BORDER = {"binary": 11.0, "instances": 24.0, "semantic": 1000.0}
+BORDER = {"binary": 11.0, "instances": 24.0, "semantic": 1000.0, "foreground": 1000.0}
 """The same of the border term, by truth.kind. Membranes that are annotated leave few voxels far
 from two cells (ISBI 2012: 10.8); cells that touch leave more (17 to 36); without cells it is 0."""
 

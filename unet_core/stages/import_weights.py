@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unet_core import provenance
-from unet_core.config import NetworkConfig, PretrainedConfig
+from unet_core.config import AugmentConfig, NetworkConfig, PretrainedConfig
 from unet_core.config.networks.cost import parameters
 from unet_core.errors import CheckpointError
 from unet_core.io.atomic import write_json, write_text
@@ -81,7 +81,7 @@ def _read(
 ) -> Checkpoint:
     """The network of a file, whichever system it comes from."""
     if channels is None and model is not None:
-        channels = model.channels
+        channels = model.inputs  # neighbouring sections are what channels were
     if source.suffix.lower() in KERAS:
         state = read_hdf5_weights(source)
     else:
@@ -89,11 +89,12 @@ def _read(
         if isinstance(content, Checkpoint):
             return content
         state = content
+    normalise = config.normalise or AugmentConfig().normalise
     try:
         if model is not None and (own := own_state(state, model)) is not None:
-            return Checkpoint(model, config.normalise, own)
+            return Checkpoint(model, normalise, own)
         foreign = translated(state, preset=config.preset, channels=channels)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     log.info("a checkpoint of %s, preset %s", foreign.source, foreign.preset)
-    return Checkpoint(foreign.config, config.normalise, foreign.network().state_dict())
+    return Checkpoint(foreign.config, normalise, foreign.network().state_dict())

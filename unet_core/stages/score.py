@@ -139,7 +139,7 @@ def count_sections(
             _inside(truth_section, truth.kind, classes), labels_section, chosen[z], settings
         )
         if values is not None:
-            counts["classes"] = _count_classes(truth_section, values[ranked, z])
+            counts["classes"] = _count_classes(truth_section, values[ranked, z], source.sigmoid)
         notes.append(counts)
     if settings["scope"] == "volume":
         _save(scratch, block, contingency(_volume_ids(block, ids, truths), founds))
@@ -174,8 +174,11 @@ def _count_section(
     return counts
 
 
-def _count_classes(truth: Ids, stored: npt.NDArray[Any]) -> Counts:
-    """Counts of every class, the rest class 0 included; the most probable one was found."""
+def _count_classes(truth: Ids, stored: npt.NDArray[Any], sigmoid: bool) -> Counts:
+    """Counts of every class, class 0 included; the most probable one was found.
+
+    Class 0 has the rest to 1; of outputs by themselves (`sigmoid`) it is where none is above 0.5.
+    """
     classes = len(stored) + 1
     if (highest := int(truth[truth != IGNORED_ID].max(initial=0))) >= classes:
         raise StoreError(
@@ -184,7 +187,8 @@ def _count_classes(truth: Ids, stored: npt.NDArray[Any]) -> Counts:
         )
     whole = np.int32(255) if stored.dtype == np.uint8 else np.float32(1)
     share = stored.astype(whole.dtype)
-    every = np.concatenate([whole - share.sum(axis=0, keepdims=True), share])
+    others = share.max if sigmoid else share.sum
+    every = np.concatenate([whole - others(axis=0, keepdims=True), share])
     return semantic_counts(contingency(truth, every.argmax(axis=0)), classes)
 
 

@@ -39,7 +39,7 @@ rule report:
     input:
         models=collect("<results>/models/{model}/model.json", model=asked.models),
         histories=collect("<results>/models/{model}/history.csv", model=asked.models),
-        calibrations=if_validated(
+        calibrations=if_calibrated(
             collect(
                 "<results>/models/{model}/calibration.json", model=asked.predictors
             )

@@ -5,7 +5,7 @@ rule score:
         probabilities="<results>/volumes/{volume}/{model}/probabilities.ome.zarr/zarr.json",
         truth="<results>/volumes/{volume}/truth.ome.zarr/zarr.json",
         mask=if_masked("<results>/volumes/{volume}/mask.ome.zarr/zarr.json"),
-        calibration=if_validated("<results>/models/{model}/calibration.json"),
+        calibration=if_calibrated("<results>/models/{model}/calibration.json"),
     output:
         "<results>/volumes/{volume}/{model}/scores.json",
     log:

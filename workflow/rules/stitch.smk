@@ -3,7 +3,7 @@ rule stitch:
     input:
         probabilities="<results>/volumes/{volume}/{model}/probabilities.ome.zarr/zarr.json",
         mask=if_masked("<results>/volumes/{volume}/mask.ome.zarr/zarr.json"),
-        calibration=if_validated("<results>/models/{model}/calibration.json"),
+        calibration=if_calibrated("<results>/models/{model}/calibration.json"),
     output:
         "<results>/volumes/{volume}/{model}/labels.ome.zarr/zarr.json",
     log:

@@ -31,6 +31,12 @@ def graph_of(config: NetworkConfig) -> Graph:
             f"model.encoder {config.encoder} is not for model.architecture {config.architecture}; "
             "leave it out"
         )
+    graph = _drawn(config)
+    _check_heads(config, graph)
+    return graph
+
+
+def _drawn(config: NetworkConfig) -> Graph:
     match config.architecture:
         case "unet":
             return unet(config)
@@ -43,3 +49,25 @@ def graph_of(config: NetworkConfig) -> Graph:
         case "unetpp":
             return unetpp(config)
     raise ConfigError(f"model.architecture {config.architecture} cannot be built")
+
+
+def _check_heads(config: NetworkConfig, graph: Graph) -> None:
+    """Refuse heads besides the main one that would not be there, or see another part."""
+    if config.auxiliary and config.supervision != "none":
+        raise ConfigError(
+            f"model.auxiliary {config.auxiliary} and model.supervision {config.supervision} are "
+            "two ways to learn from further heads; set the first to 0 or the second to none"
+        )
+    asked = "auxiliary" if config.auxiliary else "supervision"
+    given = getattr(config, asked)
+    if given not in (0, "none", "mean") and not graph.auxiliary:
+        raise ConfigError(
+            f"model.{asked} {given} is not for this network (model.architecture "
+            f"{config.architecture}, model.encoder {config.encoder}, model.depth {config.depth}): "
+            "it has no further map to learn from; leave it out"
+        )
+    if graph.auxiliary and config.padding == "valid":
+        raise ConfigError(
+            f"model.{asked} {given} does not go with model.padding valid: each head would see "
+            "another part of the target; set model.padding to same"
+        )

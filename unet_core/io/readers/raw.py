@@ -70,6 +70,18 @@ class RawVolume:
     """Looks at the headers of all files of a series; raises RawFormatError naming the first that
     does not fit."""
 
+    lossy: bool = False
+    """Whether the format changes values (JPEG): ids, classes and masks do not survive it."""
+
+    def refuse_lossy(self) -> None:
+        """RawFormatError where values are ids, classes or a mask, and the format changes them."""
+        if self.lossy:
+            raise RawFormatError(
+                f"{self.source} is JPEG, which changes values around every edge; save truth and "
+                "masks as PNG or TIFF (a mask that was made so: what is above 127 as 255, the rest "
+                "as 0)"
+            )
+
     @property
     def unit_mb(self) -> float:
         """What the file stores together, MB."""

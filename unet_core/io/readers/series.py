@@ -79,6 +79,7 @@ def open_series(source: str) -> RawVolume:
         fetch,
         first.colour_table,
         check,
+        lossy=_KINDS[files[0].suffix.lower()] == "JPEG",
     )
 
 
