@@ -106,6 +106,7 @@ def _check(options: argparse.Namespace) -> None:
         only=options.only,
         convert=load(ConvertConfig, settings.get("convert") or {}, section="convert"),
         infer=load(InferConfig, settings.get("infer") or {}, section="infer"),
+        channels=settings.get("channels"),
         stores=options.stores,
         headers=options.headers,
     )
