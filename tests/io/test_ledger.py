@@ -1,5 +1,6 @@
 import errno
 import json
+import logging
 import resource
 import shutil
 from collections.abc import Iterator
@@ -28,6 +29,18 @@ def build(store: Path, *, codec: str = "zstd", raw: str = "r", finish: bool = Tr
         if finish:
             building_store.publish(unet={"n": 4})
     return made
+
+
+def test_a_folder_made_ahead_is_no_work_of_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    store = tmp_path / "x.ome.zarr"
+    store.mkdir()
+    build(store)
+    assert "starting anew" not in caplog.text
+    build(store, raw="other")
+    assert "was made from other settings or inputs: starting anew" in caplog.text
 
 
 def test_a_result_appears_whole(tmp_path: Path) -> None:

@@ -198,7 +198,8 @@ def _begun(
         log.warning("%s is gone, and its ledger with it", store)
         lines = None
     if lines is None:
-        if path.exists() or store.exists():
+        # Snakemake makes the folders of what is to come.
+        if path.exists() or any(store.glob("*")):
             log.info("%s was made from other settings or inputs: starting anew", store.name)
         path.unlink(missing_ok=True)
         for folder in (store, scratch, slabs):
