@@ -211,7 +211,7 @@ def test_a_damaged_state_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFix
     (tmp_path / "last.pt").write_bytes(b"torn")
     out = train(tmp_path, bank, None, replace(CONFIG, steps=2))
     assert out.exists()
-    assert "last.pt was refused: it is damaged" in caplog.text
+    assert "last.pt is damaged" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -255,6 +255,9 @@ def test_divergence_is_refused_with_advice(tmp_path: Path) -> None:
     config = replace(CONFIG, optimiser="sgd", learning_rate=1e30)
     with pytest.raises(ConfigError, match=r"training diverged; lower train\.learning_rate"):
         train(tmp_path, bank, None, config)
+    # The loss of the one step is still a number, what it makes of the weights is none.
+    with pytest.raises(ConfigError, match=r"weights after step 1 are not finite: training"):
+        train(tmp_path, bank, None, replace(config, weight_decay=1e12, steps=1))
     assert not (tmp_path / "best.pt").exists()
 
 

@@ -27,7 +27,7 @@ from unet_core.net.checkpoint import (
 )
 from unet_core.net.device import choose_device, choose_dtype, prepare
 from unet_core.net.loop import Training, begin, class_weights, weights_of
-from unet_core.net.patches import Bank, drawn, read_ahead, read_batch
+from unet_core.net.patches import Bank, Batch, drawn, read_ahead, read_batch
 from unet_core.net.ranks import joined, local_rank
 from unet_core.run.steps import asked_to_end, progress
 from unet_core.stages.train_banks import affinities_in, normalised_by, open_bank
@@ -125,10 +125,11 @@ def train_unet(
             "%d parameters, %d patches, %s of %s, %d process(es), %d threads",
             parameters(model), len(bank), training.dtype, device, ranks.count, threads,
         )  # fmt: skip
-        _run(training, record, bank, checks, out=out, name=name, lock=lock)
+        _Run(training, record, bank, checks, out, name, lock).finish()
         if lock:
             lock.check()
-            made = Checkpoint(model, normalise, record.best["weights"], bank.patch)
+            weights = record.best["weights"]
+            made = Checkpoint(model, normalise, weights, bank.patch, offsets)
             _publish(out, made, record, origin)
 
 
@@ -151,62 +152,83 @@ def _initial(path: Path, normalise: str) -> Checkpoint:
     if start.normalise != normalise:
         raise ConfigError(
             f"the weights of {path} were trained on intensities normalised by "
-            f"{start.normalise}, the patches by {normalise}; set augment.normalise to the first"
+            f"{start.normalise}, the patches by {normalise}; set augment.normalise to the first "
+            "(or, if that is not true of them, pretrained.normalise to the second)"
         )
     return start
 
 
-def _run(
-    training: Training,
-    record: Record,
-    bank: Bank,
-    checks: Bank | None,
-    *,
-    out: Path,
-    name: str,
-    lock: Lock | None,
-) -> None:
-    """All steps that are not done yet; what is found is written by the one that has the lock."""
-    config, model, device = training.config, training.network.config, training.device
-    pin, ranks = device.type != "cpu", training.ranks
+@dataclass(frozen=True)
+class _Run:
+    """Steps of a training and what is kept of them; the process that has the lock writes."""
 
-    def read(step: int) -> Any:
-        chosen = drawn(config.seed, step, batch=config.batch, patches=len(bank))
-        return read_batch(bank, ranks.part(chosen), model, pin=pin)
+    training: Training
+    record: Record
+    bank: Bank
+    checks: Bank | None
+    out: Path
+    name: str
+    """Fingerprint of the work."""
 
-    def save() -> None:
-        if lock:
-            _save(out.with_name("last.pt"), name, training, record, lock)
+    lock: Lock | None
 
-    def read_check(i: int) -> Any:
-        return read_batch(checks, [i], model, pin=pin) if checks else None
+    def finish(self) -> None:
+        """All steps that are not done yet."""
+        training, config, ranks = self.training, self.training.config, self.training.ranks
+        done = training.steps_done
+        with asked_to_end() as ending, progress("train", total=config.steps, done=done) as advance:
+            ranks.meet()  # else a signal ends those who do not wait for it yet, and so all
+            for batch in read_ahead(self._patches, range(done, config.steps)):
+                training.step(batch)
+                advance()
+                last = training.steps_done == config.steps
+                if training.steps_done % config.validate_every == 0 or last:
+                    self._validate()
+                elif training.steps_done % _CHECK_EVERY == 0:
+                    training.check()
+                if ranks.any(ending()) and not last:
+                    self._end()
 
-    done = training.steps_done
-    with asked_to_end() as ending, progress("train", total=config.steps, done=done) as advance:
-        ranks.meet()  # else a signal ends those who do not wait for it yet, and so all
-        for batch in read_ahead(read, range(done, config.steps)):
-            training.step(batch)
-            advance()
-            last = training.steps_done == config.steps
-            if training.steps_done % config.validate_every == 0 or last:
-                training.check()
-                own = range(ranks.rank, len(checks or ()), ranks.count)
-                scores = training.validate(read_ahead(read_check, own)) if checks else {}
-                _enter(record, training, scores)
-                training.follow(scores)
-                if lock:
-                    write_text(out.with_name("history.csv"), _table(record, model))
-                save()
-            elif training.steps_done % _CHECK_EVERY == 0:
-                training.check()
-            if ranks.any(ending()) and not last:
-                training.check()
-                save()
-                ranks.meet()  # who ends badly before the state is saved has Slurm kill the others
-                raise Interrupted(
-                    f"asked to end: step {training.steps_done} of {config.steps} is saved; the "
-                    "same command goes on from there"
-                )
+    def _patches(self, step: int) -> Batch:
+        config = self.training.config
+        chosen = drawn(config.seed, step, batch=config.batch, patches=len(self.bank))
+        return self._read(self.bank, self.training.ranks.part(chosen))
+
+    def _read(self, bank: Bank, indices: list[int]) -> Batch:
+        pin = self.training.device.type != "cpu"
+        return read_batch(bank, indices, self.training.network.config, pin=pin)
+
+    def _validate(self) -> None:
+        """Score the weights on the patches of fold validation, if any, and keep what is found."""
+        training, checks, ranks = self.training, self.checks, self.training.ranks
+        training.check()
+        training.check_weights()
+        scores: dict[str, Any] = {}
+        if checks:
+            own = range(ranks.rank, len(checks), ranks.count)
+            scores = training.validate(read_ahead(lambda i: self._read(checks, [i]), own))
+        _enter(self.record, training, scores)
+        training.follow(scores)
+        if self.lock:
+            table = _table(self.record, training.network.config)
+            write_text(self.out.with_name("history.csv"), table)
+        self._save()
+
+    def _save(self) -> None:
+        if self.lock:
+            path = self.out.with_name("last.pt")
+            _save(path, self.name, self.training, self.record, self.lock)
+
+    def _end(self) -> None:
+        """Save what is done, and end the job."""
+        self.training.check()
+        self._save()
+        # Who ends badly before the state is saved has Slurm kill the others.
+        self.training.ranks.meet()
+        raise Interrupted(
+            f"asked to end: step {self.training.steps_done} of {self.training.config.steps} is "
+            "saved; the same command goes on from there"
+        )
 
 
 def _enter(record: Record, training: Training, scores: dict[str, Any]) -> None:
