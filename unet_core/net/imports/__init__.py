@@ -256,7 +256,7 @@ def _chosen(source: Source, state: State, preset: str | None) -> str:
     if preset is None:
         raise CheckpointError(
             f"the keys are those of {source.name}, and leave a choice; name one of the presets "
-            f"{', '.join(choices)}"
+            f"{', '.join(choices)} (pretrained.preset, or --preset)"
         )
     raise CheckpointError(
         f"preset {preset} does not fit: the keys are those of {source.name}, preset "
