@@ -10,14 +10,12 @@ import h5py
 import mrcfile
 import numpy as np
 import pytest
-import scipy.ndimage
 import tifffile
 import zarr
 from PIL import Image
 
 from unet_core.config import ConvertConfig, Resources, TruthConfig, VolumeConfig
 from unet_core.errors import BlockError, ConfigError, RawFormatError
-from unet_core.geometry import IGNORED_ID
 from unet_core.io.arrays import open_level
 from unet_core.io.ngff import attributes_of, content_of, voxel_size_of
 from unet_core.io.readers.raw import RawVolume
@@ -133,52 +131,6 @@ def test_shards_show_in_neither_voxels_nor_statistics_nor_pyramid(
     assert statistics[0]["sd"] == pytest.approx(data.std(dtype=np.float64))
     assert (statistics[0]["min"], statistics[0]["max"]) == (data.min(), data.max())
     assert statistics[0]["percentiles"][500] == pytest.approx(np.median(data), abs=1e-3)
-
-
-@pytest.mark.parametrize("kind", ["instances", "semantic", "binary"])
-def test_shards_do_not_show_in_truth(tmp_path: Path, kind: Any) -> None:
-    raw = stack(tmp_path, values(5, 31, 22) // 60)
-    truth = TruthConfig(kind=kind, objects="volume")
-    found = [
-        convert(raw, tmp_path / f"{n}.ome.zarr", cut, truth=truth) for n, cut in enumerate(CUTS)
-    ]
-    for other in found[1:]:
-        assert unet(other) == unet(found[0])
-        for one, two in zip(levels(found[0]), levels(other), strict=True):
-            np.testing.assert_array_equal(one, two)
-
-
-@pytest.mark.parametrize("objects", ["section", "volume"])
-def test_binary_truth_becomes_its_components_in_raster_order(tmp_path: Path, objects: Any) -> None:
-    mask = values(5, 31, 33) > 50
-    mask[:, :2] = False
-    code = np.where(mask, 255, 0).astype(np.uint8)
-    code[2:4, :2, :30] = 7
-    truth = TruthConfig(kind="binary", objects=objects, ignore_label=7)
-    out = convert(stack(tmp_path, code), tmp_path / "truth.ome.zarr", truth=truth)
-    shape = scipy.ndimage.generate_binary_structure(3, 1)
-    if objects == "section":
-        shape[0], shape[2] = False, False
-    wanted, count = scipy.ndimage.label(mask, shape)
-    wanted = np.where(code == 7, IGNORED_ID, wanted.astype(np.int64))
-    np.testing.assert_array_equal(open_level(out)[...], wanted)
-    assert unet(out)["truth"] == {"kind": "binary", "objects": count}
-
-
-def test_truth_is_uint32_ids_with_what_they_mean(tmp_path: Path) -> None:
-    ids = np.array([[[0, 3, 3], [70000, 0, 9]]], np.int32)
-    raw = stack(tmp_path, ids)
-    instances = convert(raw, tmp_path / "i.ome.zarr", truth=TruthConfig(ignore_label=9))
-    assert unet(instances)["truth"] == {"kind": "instances", "objects": 2}
-    assert open_level(instances)[...].tolist() == [[[0, 3, 3], [70000, 0, IGNORED_ID]]]
-    assert open_level(instances).dtype == np.uint32
-    classes = stack(tmp_path, ids % 100, "c.tif")
-    semantic = convert(classes, tmp_path / "s.ome.zarr", truth=TruthConfig(kind="semantic"))
-    assert unet(semantic)["truth"] == {"kind": "semantic", "classes": [0, 3, 9]}
-    assert attributes_of(semantic)["ome"]["image-label"] == {"version": "0.5"}
-    mask = convert(classes, tmp_path / "f.ome.zarr", truth=TruthConfig(kind="foreground"))
-    assert unet(mask)["truth"] == {"kind": "semantic", "classes": [0, 1]}
-    assert open_level(mask)[...].tolist() == [[[0, 1, 1], [0, 0, 1]]]
 
 
 def test_colours_stay_channels(tmp_path: Path) -> None:
