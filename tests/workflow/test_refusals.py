@@ -236,7 +236,10 @@ def test_raw_and_truth_that_do_not_fit_stop_the_dry_run(here: Project) -> None:
     volumes += [
         ["c", "c.tif", "", "predict", "", ""],
         ["d", "d.jpg", "d.jpg", "test", "", ""],
+        ["e", "a.tif", "c.tif", "test", "", ""],
+        ["f", "e.tif", "a.tif", "test", "", ""],
     ]
+    tifffile.imwrite("e.tif", np.zeros((6, 20, 30), np.uint8))
     here.sheet(volumes)
     run = here.snakemake("-n", real=True)
     assert run.returncode == 1
@@ -244,6 +247,9 @@ def test_raw_and_truth_that_do_not_fit_stop_the_dry_run(here: Project) -> None:
     assert "line 3 (b): raw has 5 x 20 x 30 voxels, truth has 5 x 20 x 31 voxels" in run.stdout
     assert "line 4 (c): raw has 3 channel(s), model one takes 1: set model.channels" in run.stdout
     assert "line 5 (d): truth: d.jpg is JPEG" in run.stdout
+    told = {line[line.find("line") :][:10]: line for line in run.stdout.splitlines()}
+    assert "colours of truth become grey values" in told["line 6 (e)"]
+    assert "belong into a row of their own" in told["line 7 (f)"]
 
 
 def test_members_of_an_ensemble_must_have_the_same_classes(here: Project) -> None:

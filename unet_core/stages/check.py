@@ -140,7 +140,7 @@ def _misfits(volume: Volume, images: dict[str, _Image]) -> Iterator[str]:
             yield (
                 f"raw has {_told(raw.shape)}, truth has {_told(truth.shape)} (z y x); they must be "
                 "equal voxel for voxel, and truth has one channel: correct the column raw or truth"
-                " (images of a series that nobody annotated belong into a row of their own)"
+                f"{_helps(raw, truth)}"
             )
     if mask is not None and (
         mask.shape[0] != 1
@@ -160,6 +160,15 @@ def _misfits(volume: Volume, images: dict[str, _Image]) -> Iterator[str]:
                 f"sections {sections[0]}:{sections[1]} end beyond the {there} sections of "
                 f"{volume.source(name)}; the last that is possible: {sections[0]}:{there}"
             )
+
+
+def _helps(raw: _Image, truth: _Image) -> str:
+    """What is behind most of the truths that are not of their raw."""
+    if truth.shape[0] != 1:
+        return "; colours of truth become grey values, a number per class or object"
+    if raw.shape[1] != truth.shape[1]:
+        return "; sections that nobody annotated belong into a row of their own, of fold predict"
+    return ""
 
 
 def _unseen(raw: _Image, channels: Mapping[str, int]) -> Iterator[str]:
