@@ -112,6 +112,10 @@ def test_recipes_that_contradict_themselves_are_refused() -> None:
         ({"loss": "none"}, "nothing is left"),
         ({"patience": -1}, "patience"),
         ({"schedule": "stairs"}, "schedule_every"),
+        ({"warmup_steps": 101, "steps": 100}, "never be reached"),
+        ({"learning_rate": 0}, "learning_rate must be > 0"),
+        ({"momentum": 1.0}, "momentum < 1"),
+        ({"class_weights": [0, 0]}, "not all 0"),
     ):
         with pytest.raises(ConfigError, match=told):
             load(TrainConfig, wrong, section="train")

@@ -128,13 +128,19 @@ class TrainConfig:
         ):
             if getattr(self, key) < 0:
                 raise ConfigError(f"train.{key} must be >= 0, got {getattr(self, key)}")
+        if self.momentum >= 1 or not self.learning_rate:
+            raise ConfigError(
+                f"train.learning_rate must be > 0 and train.momentum < 1, got {self.learning_rate} "
+                f"and {self.momentum}: steps would lead nowhere, or grow without end"
+            )
         if not 0 < self.layer_decay <= 1:
             raise ConfigError(f"train.layer_decay must be in (0, 1], got {self.layer_decay}")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ConfigError(f"train.clip_norm must be > 0 or null, got {self.clip_norm}")
-        if not isinstance(self.class_weights, str) and min(self.class_weights, default=-1) < 0:
+        weights = self.class_weights
+        if not isinstance(weights, str) and (min(weights, default=-1) < 0 or not any(weights)):
             raise ConfigError(
-                f"train.class_weights must be >= 0 and one per class, got {self.class_weights}"
+                f"train.class_weights must be >= 0, not all 0, and one per class, got {weights}"
             )
         if self.loss == self.dice == "none":
             raise ConfigError(
