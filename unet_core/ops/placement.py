@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -46,6 +47,11 @@ class Scene:
     classes: Sequence[int] = (1,)
     """Classes above 0 that occur in them."""
 
+    @cached_property
+    def ends(self) -> NDArray[np.int64]:
+        """Voxels of the first volume, of the first two, and so on: there may be thousands."""
+        return np.cumsum([prod(shape) for shape in self.shapes], dtype=np.int64)
+
 
 def draw_place(
     rng: np.random.Generator, config: AugmentConfig, scene: Scene, *, scale: float = 1.0
@@ -81,7 +87,7 @@ def _place(rng: np.random.Generator, config: AugmentConfig, scene: Scene) -> Pla
     # patches of the others where they were.
     anywhere, kind, choice = rng.spawn(3)
     on_class, again = rng.spawn(2)
-    place = _any_voxel(anywhere, scene.shapes)
+    place = _any_voxel(anywhere, scene)
     drawn = kind.random()
     if drawn < config.border_bias:
         return _on_border(kind, choice, scene) or place
@@ -94,7 +100,7 @@ def _place(rng: np.random.Generator, config: AugmentConfig, scene: Scene) -> Pla
 
 def _on_border(rng: np.random.Generator, choice: np.random.Generator, scene: Scene) -> Place | None:
     for _ in range(_TRIES):
-        place = _any_voxel(rng, scene.shapes)
+        place = _any_voxel(rng, scene)
         box, section = _window(place, scene)
         if (voxel := _one_of(border_voxels(section), box, choice)) is not None:
             return place[0], voxel
@@ -109,7 +115,7 @@ def _on_class(rng: np.random.Generator, scene: Scene) -> Place | None:
     wanted = scene.classes[int(rng.integers(len(scene.classes)))]
     other: Place | None = None
     for _ in range(_TRIES_FOR_CLASS):
-        place = _any_voxel(windows, scene.shapes)
+        place = _any_voxel(windows, scene)
         box, section = _window(place, scene)
         if (voxel := _one_of(section == wanted, box, choice)) is not None:
             return place[0], voxel
@@ -129,7 +135,7 @@ def _thinned(rng: np.random.Generator, place: Place, chance: float, scene: Scene
         found = int(scene.read_target(volume, Box(voxel, end)).item())
         if found != IGNORED_CLASS and (found or rng.random() < chance):
             return place
-        place = _any_voxel(rng, scene.shapes)
+        place = _any_voxel(rng, scene)
     return first
 
 
@@ -143,12 +149,11 @@ def _share_of_largest(place: Place, patch: Zyx, scene: Scene) -> float:
     return float(known.max() / known.sum()) if known.any() else 1.0
 
 
-def _any_voxel(rng: np.random.Generator, shapes: Sequence[Zyx]) -> Place:
-    ends = np.cumsum([prod(shape) for shape in shapes])
-    number = int(rng.integers(int(ends[-1])))
-    volume = int(np.searchsorted(ends, number, side="right"))
-    within = number - int(ends[volume]) + prod(shapes[volume])
-    z, y, x = np.unravel_index(within, shapes[volume])
+def _any_voxel(rng: np.random.Generator, scene: Scene) -> Place:
+    number = int(rng.integers(int(scene.ends[-1])))
+    volume = int(np.searchsorted(scene.ends, number, side="right"))
+    shape = scene.shapes[volume]
+    z, y, x = np.unravel_index(number - int(scene.ends[volume]) + prod(shape), shape)
     return volume, (int(z), int(y), int(x))
 
 
