@@ -205,3 +205,22 @@ print(sum(name.startswith("ts_pool") for name in names))
     run = [sys.executable, "-c", code, str(tmp_path)]
     threads = int(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
     assert 1 <= threads <= 6  # of reading and of writing: one computes, one waits for the disk
+
+
+@pytest.mark.parametrize("first", [1, 230, 70_000])
+def test_labels_are_a_fiftieth_of_their_voxels_on_disk_whatever_their_numbers(
+    tmp_path: Path, first: int
+) -> None:
+    rng = np.random.default_rng(0)
+    centres, (y, x) = rng.uniform(0, 256, (50, 2)), np.mgrid[:256, :256]
+    sections = []
+    for _ in range(8):
+        centres += rng.normal(0, 2, centres.shape)
+        far = (y[..., None] - centres[:, 0]) ** 2 + (x[..., None] - centres[:, 1]) ** 2
+        sections.append(far.argmin(axis=-1) + first)
+    labels = np.stack(sections).astype(np.uint64)
+    cut: dict[str, Any] = {"chunk": (8, 128, 128), "shard": (8, 256, 256)}
+    array = create_array(tmp_path, "0", shape=labels.shape, dtype="uint64", **cut)
+    write_block(array, Box((0, 0, 0), (8, 256, 256)), labels)
+    (file,) = (path for path in (tmp_path / "0" / "c").rglob("*") if path.is_file())
+    assert file.stat().st_size < labels.nbytes / 50
