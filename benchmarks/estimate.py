@@ -69,7 +69,8 @@ def jobs_of(needs: Needs, results: Path) -> Iterator[Job]:
             took = list(csv.DictReader(file, delimiter="\t"))[-1]
         work = work_of_job(needs, stage, path.stem, threads=given, names=names)
         rate = demand.CPU_FLOPS.get(stage.partition("_")[0], 1.0)
-        starts = START_S * (1 + demand.workers_of(work, given, 0))
+        workers = demand.workers_of(work, given, 0)
+        starts = START_S * (1 if workers == 1 else 1 + workers)  # a single one is the driver
         yield Job(
             name=f"{stage}/{path.stem}",
             asked=((told and told.memory_mb) or demand.LEAST_MB) - demand.SNAKEMAKE_MB,
@@ -87,7 +88,7 @@ def factor(one: float, other: float) -> float:
 
 
 def of_jobs(found: list[Job]) -> Iterator[measure.Row]:
-    """Memory asked for, above the floor, and CPU time."""
+    """Memory asked for, and CPU time."""
     row = "{:32} {:>8} {:>8} {:>8} {:>6}  {:>8} {:>8} {:>6}"
     heads = ("job", "asked", "expected", "used", "over", "CPU s", "took", "ratio")
     print(row.format(*heads), file=sys.stderr)
@@ -95,9 +96,8 @@ def of_jobs(found: list[Job]) -> Iterator[measure.Row]:
         told = [f"{job.asked:.0f}", f"{job.expected:.0f}", f"{job.used:.0f}"]
         told += [f"{job.asked / job.used:.2f}", f"{job.cpu:.1f}", f"{job.cpu_used:.1f}"]
         print(row.format(job.name, *told, f"{job.cpu / job.cpu_used:.2f}"), file=sys.stderr)
-    floor = demand.LEAST_MB - demand.SNAKEMAKE_MB
-    over = {job.name: job.asked / job.used for job in found if job.asked > floor}
-    how = f"{len(over)} of {len(found)} jobs; the others ask for the least, {demand.LEAST_MB} MB"
+    over = {job.name: job.asked / job.used for job in found}
+    how = f"{len(over)} jobs; {demand.SNAKEMAKE_MB} MB of Snakemake apart"
     if over:
         most, against = max(over.values()), f"what {max(over, key=over.__getitem__)} used"
         name = "estimate: memory asked for over used, largest"

@@ -8,6 +8,8 @@ import numpy as np
 import tifffile
 
 from tests.workflow.conftest import Project
+from unet_core.config.slabs import MOST_SLABS
+from unet_core.stages.estimate_plan import MOST_JOBS
 
 Fresh = Callable[[], Project]
 
@@ -70,6 +72,20 @@ def test_what_no_cluster_has_is_warned_of_when_the_run_is_planned(fresh: Fresh) 
     assert not any(of.startswith("a") for _, of, _ in warned)
 
 
+def test_a_petabyte_is_planned_in_few_jobs_of_which_no_slab_is_too_long(fresh: Fresh) -> None:
+    project = fresh()
+    headers_of(project, a=[40, 700, 700], b=[100_000] * 3)
+    cut = ["--config", 'convert={"shard": [160, 1024, 1024]}', 'infer={"spread": "slabs"}']
+    run = project.snakemake("-n", "--quiet", "rules", *cut, "--set-resources", "infer:gpu=8")
+    assert run.returncode == 0, run.stdout
+    jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", run.stdout, re.M)}
+    assert 100 < jobs["infer_slab"] <= MOST_SLABS
+    assert jobs["total"] <= MOST_JOBS
+    warned = set(re.findall(r"(\w+) of .*: asks for .* (?:GB of memory|days)", run.stdout))
+    assert {"convert", "stitch"} <= warned
+    assert not any(rule.startswith("infer") for rule in warned), "it is slabs"
+
+
 def test_training_on_two_gpus_asks_for_two_processes(fresh: Fresh) -> None:
     project = fresh()
     one, two = (
@@ -77,6 +93,15 @@ def test_training_on_two_gpus_asks_for_two_processes(fresh: Fresh) -> None:
         for n in (1, 2)
     )
     assert int(max(two)) > 1.9 * int(max(one))
+
+
+def test_threads_may_be_an_expression_of_the_attempt(fresh: Fresh) -> None:
+    run = fresh().snakemake("-n", "--cores", "8", "--set-threads", "infer=3 * attempt")
+    assert run.returncode == 0, run.stdout
+    threads = re.findall(
+        r"^(?:rule|checkpoint) infer\w*:\n(?:    .*\n)*?    threads: (.*)", run.stdout, re.M
+    )
+    assert set(threads) == {"3"}
 
 
 def test_an_estimate_is_printed_from_any_working_directory(fresh: Fresh) -> None:

@@ -2,11 +2,11 @@
 
 from math import ceil
 
-from unet_core.config.resources import DEALER_MB
+from unet_core.config.resources import DEALER_MB, DRIVER_MB
 from unet_core.config.work import START_S, Work
 
-LEAST_MB = 1000
-"""Least that is asked for: Snakemake and a process with its libraries."""
+LEAST_MB = 500
+"""Least that is asked for: Snakemake and a process with some libraries."""
 
 MOST_MB = 64_000
 """Most that is asked for workers that fewer threads could do: a node's usual share."""
@@ -62,7 +62,7 @@ def memory_mb(work: Work, *, threads: int, gpus: int = 0) -> int:
     `threads`, `gpus`: of that node.
     """
     workers = workers_of(work, threads, gpus)
-    wanted = workers * work.need_mb + DEALER_MB * (workers > 1)
+    wanted = ceil(workers * work.need_mb) + DEALER_MB * (workers > 1)
     asked = max(wanted, used_mb(work, threads=threads, gpus=gpus) + SNAKEMAKE_MB)
     return max(LEAST_MB, 100 * ceil(asked / 100))
 
@@ -70,7 +70,7 @@ def memory_mb(work: Work, *, threads: int, gpus: int = 0) -> int:
 def driver_mb(work: Work) -> int:
     """Memory (MB) to ask for the process that deals units to workers that are jobs of their own."""
     used = max(work.driver_mb, work.alone_mb) + SNAKEMAKE_MB
-    return max(LEAST_MB, 100 * ceil(used / 100))
+    return max(DRIVER_MB, 100 * ceil(used / 100))
 
 
 def seconds(

@@ -118,7 +118,8 @@ class Needs:
         if stage == "train":
             return work_net.train(sections, flow.models[model], gpus=gpus)
         if stage in ("montage", "report"):
-            return work.page()
+            pictures = len(flow.volumes) * len(flow.predictors) if stage == "report" else 0
+            return work.page(pictures)
         source = image if stage == "convert" else None
         extents = [self.extent_of(flow, flow.volumes[name], source) for name in volumes]
         if stage == "convert":

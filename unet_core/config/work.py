@@ -23,6 +23,9 @@ DRIVER_MB = 250
 START_S = 1.3
 """Of a process, on its own core, until it has imported everything."""
 
+_PICTURE_MB = 3
+"""Of the page, for the picture of a volume: read, encoded, put together."""
+
 _SECTIONS_SCORED = 4
 """Of one unit of work of score."""
 
@@ -128,6 +131,7 @@ def weights(sections: Mapping[str, Any], extent: Extent) -> Work:
     return Work(
         units=extent.blocks,
         need_mb=PROCESS_MB + 60 * seen / 1e6,
+        spare_mb=100 + 15 * seen / 1e6,
         seconds=rate * extent.voxels / 1e6 * seen / prod(extent.block),
     )
 
@@ -213,13 +217,14 @@ def score(sections: Mapping[str, Any], extent: Extent, *, classes: int = 1) -> W
     return Work(
         units=-(-z // deep),
         need_mb=PROCESS_MB + min(deep, z) * y * x * held / 1e6,
+        spare_mb=30,
         seconds=(0.15 * config.thresholds if config.isbi else 0.5) * extent.voxels / 1e6,
     )
 
 
-def page() -> Work:
-    """Of montage and report: some sections of a volume, or small files."""
-    return Work(need_mb=PROCESS_MB, seconds=0.3)
+def page(pictures: int = 0) -> Work:
+    """Of montage: some sections of a volume; of report: small files and all pictures."""
+    return Work(need_mb=PROCESS_MB + _PICTURE_MB * pictures, seconds=0.3)
 
 
 def itemsize_of(dtype: str) -> int:

@@ -43,6 +43,9 @@ _GUESSED_PX = {(2, False): 384, (2, True): 2048, (3, False): 128, (3, True): 256
 """Tiles of `infer.tile_px: auto`, by dimensions and whether there is a GPU: a size that is fast;
 the trial then tries those that fit the memory."""
 
+_IMPORT_S = 1.5
+"""Of a process of inference, until it has imported the network's library and made the network."""
+
 MOST_AHEAD = 2
 """Blocks that are read and written beside the one computed."""
 
@@ -143,7 +146,7 @@ def infer(
         need_mb=GPU_PROCESS_MB + arrays if gpus else on_cpu,
         spare_mb=0 if gpus else 300,
         driver_mb=NET_MB - 350,
-        seconds=0.01 * prod(within) / 1e6,
+        seconds=_IMPORT_S + 0.01 * prod(within) / 1e6,
         flops=prod(within) * per_voxel,
         gpu_mb=_BATCHED_MB + most + weights if gpus else 0,
     )

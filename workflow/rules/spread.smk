@@ -45,9 +45,11 @@ def slabs_done(wildcards):
 
 def share_of_slab(wildcards, input, threads, attempt):
     """Minutes of the slowest of equal parts, twice over."""
-    whole = minutes_of("infer")(wildcards, input, threads, attempt)
+    whole = asks("minutes", "infer", warns=False)(wildcards, input, threads, attempt)
     parts = len(way(wildcards.volume, wildcards.model).slabs) or 1
-    return min(whole, 10 * attempt + 2 * whole // parts)
+    found = min(whole, 10 * attempt + 2 * whole // parts)
+    warn_of("minutes", "infer_slab", f"{wildcards.volume}/{wildcards.model}", found)
+    return found
 
 
 def minutes_of_rest(wildcards, input, threads, attempt):
