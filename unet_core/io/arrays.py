@@ -97,7 +97,7 @@ def create_array(
     """
     chunk, shard = _fit(shape, chunk, shard)
     compressors: dict[Codec, list[Any]] = {
-        "zstd": [ZstdCodec(level=_LEVELS.get(np.dtype(dtype), 1))],
+        "zstd": [ZstdCodec(level=_LEVELS.get(np.dtype(dtype).name, 1))],
         "lz4": [BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
         "none": [],
     }
@@ -118,7 +118,7 @@ def create_array(
     return open_level(store, name, mode="r+")
 
 
-_LEVELS = {np.dtype(np.uint64): 3}
+_LEVELS = {"uint64": 3}
 """Of zstd, by number type. In labels, whose numbers of 8 bytes are mostly zeros, level 1 finds the
 wrong repeats: it takes longer, and they are two to four times as large."""
 
