@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from unet_core.errors import CheckpointError
+from unet_core.net.imports import translated
 from unet_core.net.imports.files import read_foreign
 from unet_core.net.torch_files import Opaque, read_torch
 
@@ -149,6 +150,9 @@ def test_a_whole_network_is_refused_with_what_to_do(tmp_path: Path) -> None:
     torch.save(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match=r"Sequential.*torch\.save\(network\.state_dict\(\)"):
         read_foreign(tmp_path / "w.pth")
+    torch.save({"epoch": 3, "model": nn.Linear(2, 3)}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"entry model .* is an object, torch.*Linear"):
+        translated(read_foreign(tmp_path / "w.pth"))  # type: ignore[arg-type]
 
 
 def test_what_holds_itself_comes_to_an_end(tmp_path: Path) -> None:
