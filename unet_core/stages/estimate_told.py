@@ -7,44 +7,12 @@ from unet_core.stages.estimate import Estimate
 
 def told(found: Estimate) -> str:
     """Stores, stages, bounds and notes, as text."""
-    files = sum(store.files for store in found.stores)
-    disk = sum(store.disk_bytes for store in found.stores)
     lines = [
         f"{found.volumes} volume(s), {found.voxels:.4g} voxels",
         "",
-        *_table(
-            ("store", "number", "voxels", "files", "bytes", "ratio", "on disk"),
-            [
-                (
-                    store.kind,
-                    str(store.count),
-                    f"{store.voxels:.4g}",
-                    f"{store.files:,}",
-                    _bytes(store.raw_bytes),
-                    f"{store.ratio:.3g}",
-                    _bytes(store.disk_bytes),
-                )
-                for store in found.stores
-            ]
-            + [("all", "", "", f"{files:,}", "", "", _bytes(disk))],
-        ),
+        *_stores(found),
         "",
-        *_table(
-            ("stage", "jobs", "blocks", "asks RAM", "GPU", "operations", "GPU hours", "wall time"),
-            [
-                (
-                    row.stage,
-                    str(row.jobs),
-                    f"{row.blocks:,}",
-                    _bytes(row.memory_mb * 1e6),
-                    _bytes(row.gpu_mb * 1e6) if row.gpu_mb else "-",
-                    f"{row.flops:.3g}" if row.flops else "-",
-                    f"{row.gpu_hours:.3g}" if row.gpu_hours else "-",
-                    _duration(row.seconds),
-                )
-                for row in found.rows
-            ],
-        ),
+        *_stages(found),
         "",
         f"all stages, one after another: {_duration(sum(row.seconds for row in found.rows))}",
         f"rates: {_rates(found)}",
@@ -56,6 +24,46 @@ def told(found: Estimate) -> str:
         value = f"{limit.value:,.0f}" if limit.value >= 10 else f"{limit.value:.2g}"
         lines.append(f"{limit.name}: {value}, {state} {limit.most:,.0f}")
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
+
+
+def _stores(found: Estimate) -> list[str]:
+    files = sum(store.files for store in found.stores)
+    disk = sum(store.disk_bytes for store in found.stores)
+    rows = [
+        (
+            store.kind,
+            str(store.count),
+            f"{store.voxels:.4g}",
+            f"{store.files:,}",
+            _bytes(store.raw_bytes),
+            f"{store.ratio:.3g}",
+            _bytes(store.disk_bytes),
+        )
+        for store in found.stores
+    ]
+    return _table(
+        ("store", "number", "voxels", "files", "bytes", "ratio", "on disk"),
+        [*rows, ("all", "", "", f"{files:,}", "", "", _bytes(disk))],
+    )
+
+
+def _stages(found: Estimate) -> list[str]:
+    return _table(
+        ("stage", "jobs", "blocks", "asks RAM", "GPU", "operations", "GPU hours", "wall time"),
+        [
+            (
+                row.stage,
+                str(row.jobs),
+                f"{row.blocks:,}",
+                _bytes(row.memory_mb * 1e6),
+                _bytes(row.gpu_mb * 1e6) if row.gpu_mb else "-",
+                f"{row.flops:.3g}" if row.flops else "-",
+                f"{row.gpu_hours:.3g}" if row.gpu_hours else "-",
+                _duration(row.seconds),
+            )
+            for row in found.rows
+        ],
+    )
 
 
 def _rates(found: Estimate) -> str:
