@@ -17,7 +17,13 @@ _DTYPE = re.compile(r"[<>|=]?(?:u?int|float|[iuf])(\d+)|[|]?b1|bool")
 
 
 def itemsize(dtype: str) -> int:
-    """Bytes of a value of `dtype`, named as numpy or zarr do: uint8, float32, <u2, bool."""
+    """Bytes of a value of `dtype`, named as numpy or zarr do: uint8, float32, <u2, bool.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such name.
+    """
     if not (found := _DTYPE.fullmatch(dtype)):
         raise ConfigError(f"{dtype!r} is no number type; write uint8, uint16, int16 or float32")
     if found[1] is None:

@@ -314,7 +314,13 @@ def _check_affinities(
 
 
 def section_of(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The settings of one section; none where it is left out or empty."""
+    """The settings of one section; none where it is left out or empty.
+
+    Raises
+    ------
+    ConfigError
+        If it is no mapping.
+    """
     value = config.get(name)
     if value is None:
         return {}

@@ -62,7 +62,7 @@ class Volume:
         return getattr(self, image) is not None
 
     def source(self, image: str) -> str:
-        """The files of `image`, one of IMAGES."""
+        """The files of `image`, one of IMAGES; ConfigError where the column is empty."""
         found: str | None = getattr(self, image)
         if found is None:
             raise ConfigError(f"{self.row}: column {image} is empty")
@@ -182,7 +182,13 @@ def _volume(where: str, cells: Mapping[str, str], data: Path) -> Volume:
 
 
 def locate(text: str, data: Path, *, row: str) -> str:
-    """`text` with ``~`` and ``$VARIABLES`` expanded; relative paths are below `data`."""
+    """`text` with ``~`` and ``$VARIABLES`` expanded; relative paths are below `data`.
+
+    Raises
+    ------
+    ConfigError
+        If a variable is not set; `row` says where.
+    """
     expanded = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111
     if unknown := re.search(r"\$\{?\w+\}?", expanded):
         raise ConfigError(

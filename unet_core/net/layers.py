@@ -101,7 +101,7 @@ def _numbers(padding: str | tuple[int, ...]) -> tuple[int, ...]:
     return cast(tuple[int, ...], padding)
 
 
-CONVOLUTION: dict[int, type["Conv2d"] | type["Conv3d"]] = {2: Conv2d, 3: Conv3d}
+CONVOLUTION: dict[int, type[Conv2d] | type[Conv3d]] = {2: Conv2d, 3: Conv3d}
 TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 MAXIMUM = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 MEAN = {2: nn.AvgPool2d, 3: nn.AvgPool3d}

@@ -14,7 +14,13 @@ POOLINGS = 5
 
 
 def taps_of(sketch: Sketch, config: NetworkConfig, x: str) -> tuple[str, list[str]]:
-    """The deepest map of a backbone, and its skips, the finest first; none has all the voxels."""
+    """The deepest map of a backbone, and its skips, the finest first; none has all the voxels.
+
+    Raises
+    ------
+    ConfigError
+        If the network is 3-D, or does not halve as often as the backbone.
+    """
     if config.encoder.startswith("keras_"):
         x, skips = keras_taps(sketch, config, x)
         sketch.encoder_ends()

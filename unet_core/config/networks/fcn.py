@@ -22,6 +22,11 @@ def fcn8s(config: NetworkConfig) -> Graph:
 
     Names of layers with weights: ``conv<level>_<i>``, ``fc6``, ``fc7``, ``score_...`` and
     ``upscore...``, counted from 1 as in VGG-16.
+
+    Raises
+    ------
+    ConfigError
+        If the network is 3-D, or has another depth.
     """
     if config.dimensions != 2 or config.depth != len(CONVOLUTIONS):
         raise ConfigError(

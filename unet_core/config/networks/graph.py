@@ -90,7 +90,13 @@ class Sketch:
         self._channels[INPUT] = self.inputs
 
     def add(self, name: str, layer: Layer, *inputs: str) -> str:
-        """Add a layer that reads `inputs`; its name, for those that read it."""
+        """Add a layer that reads `inputs`; its name, for those that read it.
+
+        Raises
+        ------
+        ConfigError
+            If the name is taken, or the layer would have no channel.
+        """
         if name in self._channels:
             raise ConfigError(f"two layers of a network are named {name}")
         channels = layer.channels([self._channels[i] for i in inputs])
@@ -168,6 +174,11 @@ class Sketch:
         """Add a normalisation of kind batch, instance or group.
 
         `groups`: how many, 1 where there are fewer channels; None: of 8 channels each.
+
+        Raises
+        ------
+        ConfigError
+            If the channels cannot be divided so.
         """
         width = self.width(x)
         if kind != "group":

@@ -25,6 +25,11 @@ def unet(config: NetworkConfig) -> Graph:
 
     Names of layers with weights: ``encoder.<level>.<i>``, ``bottom.<i>``, ``ups.<j>`` and
     ``decoder.<j>.<i>`` (j counts from the deepest), ``head``; a backbone's are its own.
+
+    Raises
+    ------
+    ConfigError
+        If settings contradict each other; so do the functions that draw its parts.
     """
     sketch = Sketch(config.dimensions, config.inputs)
     x = sketch.add("shift", Affine(1.0, config.shift), INPUT) if config.shift else INPUT

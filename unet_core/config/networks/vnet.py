@@ -21,6 +21,11 @@ def vnet(config: NetworkConfig) -> Graph:
     Names of layers with weights: ``first``, ``down.<i>``, ``up.<j>`` (j counts from the deepest)
     and ``last``; in each ``step`` (the one that changes the size), ``conv.<n>`` with ``norm.<n>``
     and ``act.<n>``, and ``sum_act`` after the sum.
+
+    Raises
+    ------
+    ConfigError
+        If the network has another depth, or its channels do not divide its first width.
     """
     _check(config)
     sketch = Sketch(config.dimensions, config.inputs)

@@ -24,6 +24,11 @@ def adapt_channels(kernel: Tensor, inputs: int) -> Tensor:
 
     One channel takes the sum of the kernels; otherwise channel i takes kernel ``i mod in``, scaled
     by ``in / inputs``: a grey image shown in all channels gives what it gave.
+
+    Raises
+    ------
+    CheckpointError
+        If there are to be none.
     """
     if inputs < 1:
         raise CheckpointError(f"a network needs >= 1 input channels, got {inputs}")
@@ -36,7 +41,13 @@ def adapt_channels(kernel: Tensor, inputs: int) -> Tensor:
 
 
 def first_convolutions(graph: Graph) -> list[str]:
-    """Names of the convolutions that read the input, or what is made of it channel by channel."""
+    """Names of the convolutions that read the input, or what is made of it channel by channel.
+
+    Raises
+    ------
+    CheckpointError
+        If another layer reads it.
+    """
     shown = {INPUT}
     found: list[str] = []
     for node in graph.nodes:
