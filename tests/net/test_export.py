@@ -110,6 +110,21 @@ def test_a_program_is_read_again_and_runs_on_other_sizes(tmp_path: Path) -> None
         torch.export.load(path).module()(torch.randn(1, 1, 27, 34))
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_a_program_that_is_read_knows_an_example_of_every_number(
+    padding: Any, depth: int, tmp_path: Path
+) -> None:
+    """Without them AOTInductor compiles nothing."""
+    config = NetworkConfig(width=2, depth=depth, padding=padding)
+    write_program(tmp_path / "p", program_of(checkpoint_of(config), accepted(config)), about={})
+    read = torch.export.load(tmp_path / "p")
+    shown = next(node.meta["val"] for node in read.graph.nodes if node.name == "x")
+    numbers = {s for n in shown.shape if n != 1 for s in n.node.expr.free_symbols}
+    assert len(numbers) == 3
+    assert numbers <= shown.shape[0].node.shape_env.backed_var_to_val.keys()
+
+
 def test_a_network_of_pooled_means_is_exported_for_one_size() -> None:
     config = preset("mmseg_pspnet")
     with pytest.raises(ConfigError, match="--size"):

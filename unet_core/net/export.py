@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet_core.config.networks.accepted import Accepted
+from unet_core.config.networks.graph import Graph
+from unet_core.config.networks.trace import sizes_of
 from unet_core.errors import CheckpointError, ConfigError
 from unet_core.net.checkpoint import Checkpoint, fill
 from unet_core.net.folding import folded
@@ -78,7 +80,7 @@ def program_of(checkpoint: Checkpoint, sizes: Accepted, *, logits: bool = False)
     names_of_axes = "zyx"[-len(sizes.least) :]
     for axis, name in enumerate(names_of_axes):
         if sizes.step[axis]:
-            axes[2 + axis] = _sizes_along(name, sizes.least[axis], sizes.step[axis])
+            axes[2 + axis] = _sizes_along(name, graph, axis, sizes)
     with _quietly():
         program = torch.export.export(module, (shown,), dynamic_shapes=({**axes},))
     found = Program(module, program, sizes, inputs)
@@ -87,10 +89,19 @@ def program_of(checkpoint: Checkpoint, sizes: Accepted, *, logits: bool = False)
     return found
 
 
-def _sizes_along(name: str, least: int, step: int) -> object:
-    number = torch.export.Dim(name, min=1)
-    beyond = least - step
+def _sizes_along(name: str, graph: Graph, axis: int, sizes: Accepted) -> object:
+    """Sizes along an axis, counted by those of the smallest map that grows by one at each.
+
+    Of a number that is the size of no map, a program that is read from a file knows no example, and
+    AOTInductor needs one. Of a larger map torch would leave out the size at which the smallest has
+    one voxel.
+    """
+    least, step = sizes.least[axis], sizes.step[axis]
+    small, large = (sizes_of(graph, axis, size) for size in (least, least + step))
+    first = min((small[key] for key in small if large[key] - small[key] == 1), default=1)
+    number = torch.export.Dim(name, min=first)
     scaled = number if step == 1 else step * number
+    beyond = least - step * first
     return scaled + beyond if beyond else scaled
 
 
