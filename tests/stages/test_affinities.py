@@ -1,14 +1,19 @@
 """Stores of affinities, and objects of the mean of several classes."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.stages.test_augment import SMALL, build, volume_of, write_raw
+from tests.stages.test_infer import torch_as_before
 from tests.stages.test_stitch import clouds, labels_of
 from tests.stages.test_weights import cells, write_truth
 from unet_core.config import (
+    InferConfig,
     NetworkConfig,
     ObjectsConfig,
     Resources,
@@ -16,11 +21,15 @@ from unet_core.config import (
     TrainConfig,
     WeightsConfig,
 )
-from unet_core.errors import ConfigError, StoreError
+from unet_core.errors import ConfigError, PlanError, StoreError
 from unet_core.io.arrays import open_level
 from unet_core.io.ngff import attributes_of
+from unet_core.net.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from unet_core.stages.infer import infer_probabilities
 from unet_core.stages.train import train_unet
 from unet_core.stages.weights import OBJECTS, TARGET, compute_weights
+
+__all__ = ["torch_as_before"]
 
 ONE = Resources(threads=1)
 OFFSETS = ((-1, 0, 0), (0, 0, 5))
@@ -66,8 +75,9 @@ def test_volumes_with_other_affinities_make_no_bank(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "told"),
     [
-        ({"classes": 3}, "model.output softmax and model.classes 3; set them to sigmoid and 3"),
-        ({"output": "sigmoid"}, "model.output sigmoid and model.classes 2"),
+        ({"classes": 3}, r"sigmoid and model.classes 3 \(one more\), got softmax and 3"),
+        ({"output": "sigmoid"}, "model.classes 3 .*got sigmoid and 2"),
+        ({"output": "sigmoid", "classes": 3}, r"\[-1, 0, 0\] leads out of every augment.patch"),
     ],
 )
 def test_a_network_with_other_outputs_is_refused(
@@ -85,6 +95,44 @@ def test_a_network_with_other_outputs_is_refused(
             out=tmp_path / "best.pt",
             resources=ONE,
         )
+
+
+def test_a_network_says_which_affinities_it_predicts(tmp_path: Path) -> None:
+    offsets = ((0, -1, 0), (0, 0, 5))
+    store = weighed(tmp_path / "other", WeightsConfig(affinities=offsets), shard=(3, 32, 48))
+    raw = write_raw(tmp_path / "raw.ome.zarr", np.zeros((1, 3, 30, 40), np.uint8))
+    build(SMALL, [(raw, store)], tmp_path / "bank.zarr")
+    model = NetworkConfig(width=2, depth=1, padding="same", output="sigmoid", classes=3)
+    train_unet(
+        TrainConfig(steps=1),
+        model=model,
+        patches=tmp_path / "bank.zarr",
+        validation=None,
+        out=tmp_path / "best.pt",
+        resources=ONE,
+    )
+    made = read_checkpoint(tmp_path / "best.pt")
+    assert made.offsets == offsets
+    told = json.loads((tmp_path / "model.json").read_text())
+    assert told["affinities"] == [list(offset) for offset in offsets]
+    infer(tmp_path, [made], out="probabilities.ome.zarr")
+    with pytest.raises(PlanError, match="averaging turns is not for a network of affinities"):
+        infer(tmp_path, [made], averaging="turns")
+    with pytest.raises(PlanError, match="networks of other affinities"):
+        infer(tmp_path, [made, replace(made, offsets=())])
+
+
+def infer(folder: Path, members: list[Checkpoint], out: str = "none.ome.zarr", **keys: Any) -> None:
+    paths = [folder / f"{number}.pt" for number in range(len(members))]
+    for path, member in zip(paths, members, strict=True):
+        write_checkpoint(path, member)
+    infer_probabilities(
+        InferConfig(precision="float32", tile_px=8, **keys),
+        raw=folder / "raw.ome.zarr",
+        checkpoint=paths,
+        out=folder / out,
+        resources=ONE,
+    )
 
 
 @pytest.mark.parametrize("method", ["threshold", "watershed"])

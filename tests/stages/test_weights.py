@@ -9,9 +9,10 @@ import pytest
 import zarr
 
 import unet_core.stages.weights as stage
-from unet_core.config import Resources, WeightsConfig
+from unet_core.config import ConvertConfig, Resources, TruthConfig, WeightsConfig, work
+from unet_core.config.extent import described
 from unet_core.errors import BlockError, PlanError, StoreError
-from unet_core.geometry import IGNORED_ID, Block
+from unet_core.geometry import IGNORED_ID, Block, blocks
 from unet_core.io.arrays import create_array, open_level, shard_of
 from unet_core.io.ledger import building
 from unet_core.io.ngff import attributes_of, content_of, multiscale, voxel_size_of
@@ -74,7 +75,7 @@ def test_shards_do_not_show_in_the_result(tmp_path: Path, distances: str) -> Non
         distances=distances,  # type: ignore[arg-type]
     )
     spacing = 12.5 if distances == "volume" else None
-    target = target_of_instances(ids, border_px=1)
+    target = target_of_instances(ids, border_px=1, z_spacing=spacing)
     term = border_term(ids, target, sigma_px=1.5, z_spacing=spacing)
     assert term.any()
     term += near_term(ids, target, weight=0.9, sigma_px=2.0, z_spacing=spacing)
@@ -84,6 +85,27 @@ def test_shards_do_not_show_in_the_result(tmp_path: Path, distances: str) -> Non
         compute_weights(config, truth=truth, out=out, resources=ONE)
         np.testing.assert_array_equal(voxels(out)[0], term)
         np.testing.assert_array_equal(voxels(out)[1], target)
+
+
+def test_borders_along_z_do_not_depend_on_the_shards(tmp_path: Path) -> None:
+    ids = np.repeat(np.array([1, 1, 1, 2, 2, 2, 3], np.uint32), 64).reshape(7, 8, 8)
+    config = WeightsConfig(distances="volume", border_px=13, border_weight=0)
+    for number, shard in enumerate([(7, 8, 8), (1, 8, 8), (3, 8, 8)]):
+        truth = write_truth(tmp_path / f"{number}.ome.zarr", ids, shard=shard)
+        out = tmp_path / f"{number}-weights.ome.zarr"
+        compute_weights(config, truth=truth, out=out, resources=ONE)
+        assert voxels(out)[1][:, 0, 0].tolist() == [1, 1, 0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("distances", ["section", "volume"])
+@pytest.mark.parametrize("near", [0.0, 0.9])
+def test_a_job_asks_for_the_memory_that_its_blocks_need(distances: str, near: float) -> None:
+    config = WeightsConfig(distances=distances, near_weight=near)  # type: ignore[arg-type]
+    extent = described(ConvertConfig(shard=(32, 256, 256)), (300, 2000, 2000))
+    halo = stage._halo(config, "instances", 1.0 if distances == "volume" else None)
+    needed = stage._need_mb(blocks(extent.shape, block=extent.block, halo=halo))
+    sections = {"weights": config, "truth": TruthConfig()}
+    assert work.weights(sections, extent).need_mb == pytest.approx(needed)
 
 
 def test_a_run_that_died_goes_on_and_ends_with_the_same_bytes(

@@ -29,7 +29,12 @@ from unet_core.io.ngff import (
     voxel_size_of,
     write_group,
 )
-from unet_core.ops.boundary import IGNORED_CLASS, target_of_classes, target_of_instances
+from unet_core.ops.boundary import (
+    IGNORED_CLASS,
+    border_reach,
+    target_of_classes,
+    target_of_instances,
+)
 from unet_core.ops.weight_map import border_halo, border_term, near_term
 from unet_core.provenance import digest_of
 from unet_core.run.crew import Crew, Done
@@ -105,7 +110,7 @@ def weigh_block(
         target = target_of_classes(ids)
         term = np.zeros(ids.shape, np.float32)
     else:
-        target = target_of_instances(ids, border_px=config.border_px)
+        target = target_of_instances(ids, border_px=config.border_px, z_spacing=z_spacing)
         term = border_term(
             ids,
             target,
@@ -151,7 +156,8 @@ def _halo(config: WeightsConfig, kind: str, z_spacing: float | None) -> Zyx:
         (config.near_weight, config.near_sigma_px),
     )
     reaches = [border_halo(sigma, z_spacing=z_spacing) for weight, sigma in terms if weight]
-    z, y, x = map(max, (0, config.border_px, config.border_px), (0, 0, 0), *reaches)
+    borders = border_reach(config.border_px, z_spacing=z_spacing)
+    z, y, x = map(max, borders, (0, 0, 0), *reaches)
     return z, y, x
 
 
