@@ -99,6 +99,15 @@ def test_jpeg_is_read_as_pillow_does(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(whole(opened)[:, 0], np.moveaxis(wanted, -1, 0))
 
 
+def test_jpeg_holds_no_truth(tmp_path: Path) -> None:
+    for kind in ("jpg", "png"):
+        Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / f"a.{kind}")
+    open_raw(str(tmp_path / "a.png")).refuse_lossy()
+    for source in ("a.jpg", "*.jpg"):
+        with pytest.raises(RawFormatError, match="is JPEG, which changes values"):
+            open_raw(str(tmp_path / source)).refuse_lossy()
+
+
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif"])
 def test_a_section_cut_short_is_refused_by_name(tmp_path: Path, kind: str) -> None:
     for number in range(3):
