@@ -19,7 +19,9 @@ from unet_core.config.workflow import READS
 from unet_core.options import parser
 
 RULES = [
-    path for path in sorted((REPOSITORY / "workflow/rules").glob("*.smk")) if path.stem != "common"
+    path
+    for path in sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
+    if path.stem not in ("common", "nodes", "resources", "spread")  # functions alone
 ]
 STAGES = [
     *("convert", "weights", "augment", "train", "infer", "calibrate", "stitch", "score", "report"),
