@@ -29,7 +29,7 @@ from unet_core.config.workflow import load_workflow
 from unet_core.stages.estimate import Estimate, estimate_run
 from unet_core.stages.estimate_asked import estimate_asked
 from unet_core.stages.estimate_hardware import Hardware
-from unet_core.stages.report_given import given_in
+from unet_core.stages.report_given import cpu_in, given_in
 
 
 def work_of_job(needs: Needs, stage: str, name: str, *, threads: int, names: set[str]) -> Work:
@@ -63,7 +63,8 @@ def jobs_of(needs: Needs, results: Path) -> Iterator[Job]:
     names = {f"{path.parent.name}/{path.stem}" for path in paths}
     for path in paths:
         stage = path.parent.name
-        told = given_in(results / "logs" / stage / f"{path.stem}.log")
+        log = results / "logs" / stage / f"{path.stem}.log"
+        told = given_in(log)
         given = told.threads if told else 1
         with path.open(newline="") as file:
             took = list(csv.DictReader(file, delimiter="\t"))[-1]
@@ -77,7 +78,7 @@ def jobs_of(needs: Needs, results: Path) -> Iterator[Job]:
             expected=demand.used_mb(work, threads=given),
             used=float(took["max_rss"]),
             cpu=starts + work.seconds + work.flops / rate,
-            cpu_used=float(took["cpu_time"]),
+            cpu_used=max(float(took["cpu_time"]), cpu_in(log) or 0),
             wall_used=float(took["s"]),
         )
 

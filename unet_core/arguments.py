@@ -2,7 +2,11 @@
 
 import argparse
 import json
-from collections.abc import Callable
+import logging
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unet_core.config import Resources, load
@@ -11,6 +15,22 @@ from unet_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from unet_core.io.model_package import About
+
+
+@contextmanager
+def telling(options: argparse.Namespace) -> Iterator[None]:
+    """Log what the job was given, and in the end what it took, which the report compares."""
+    if not hasattr(options, "memory_mb"):
+        yield
+        return
+    told = f"threads={options.threads} gpus={options.gpus} nodes={options.nodes}"
+    told += f" memory_mb={options.memory_mb} slurm_job={os.environ.get('SLURM_JOB_ID')}"
+    logging.info("given: %s", told)
+    try:
+        yield
+    finally:  # Snakemake looks now and then, and never at a job's end
+        used = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        logging.info("took: cpu_s=%.2f", sum(each.ru_utime + each.ru_stime for each in used))
 
 
 def given_of(options: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from unet_core.arguments import about_of, given_of, mapping, resources, sections
+from unet_core.arguments import about_of, given_of, mapping, resources, sections, telling
 from unet_core.config import (
     AugmentConfig,
     CalibrateConfig,
@@ -43,23 +43,15 @@ def main(arguments: list[str] | None = None) -> int:
         stream=sys.stderr,
         force=True,
     )
-    _log_given(options)
     try:
-        _COMMANDS[options.command](options)
+        with telling(options):
+            _COMMANDS[options.command](options)
     except UNetCoreError as error:
         print(f"unet-core {options.command}: {error}", file=sys.stderr, flush=True)
         if isinstance(error, Hung):
             os._exit(error.exit_code)  # Python would wait for the thread that hangs
         return error.exit_code
     return 0
-
-
-def _log_given(options: argparse.Namespace) -> None:
-    """What the job was given, for the report, where it is set beside what was used."""
-    if hasattr(options, "memory_mb"):
-        told = f"threads={options.threads} gpus={options.gpus} nodes={options.nodes}"
-        told += f" memory_mb={options.memory_mb} slurm_job={os.environ.get('SLURM_JOB_ID')}"
-        logging.info("given: %s", told)
 
 
 def _print(text: str) -> None:

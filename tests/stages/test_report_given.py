@@ -1,11 +1,24 @@
 """What jobs were given beside what they used: from logs, and from Slurm's accounting."""
 
+import argparse
+import logging
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from unet_core.stages.report_given import Given, Seen, accounted, given_in, read_accounting
+from unet_core.arguments import telling
+from unet_core.stages.report_given import (
+    Given,
+    Seen,
+    accounted,
+    cpu_in,
+    given_in,
+    read_accounting,
+)
 
 LOG = """2026-11-21 11:00:00,000 INFO given: threads=8 gpus=1 memory_mb=1400 slurm_job=12
 2026-11-21 11:00:01,000 INFO something
@@ -20,6 +33,32 @@ def test_the_last_attempt_counts(tmp_path: Path) -> None:
     assert given_in(log) == Given(4, 0, 2800, None)
     log.write_text("".join(LOG.splitlines(keepends=True)[:2]))
     assert given_in(log) == Given(8, 1, 1400, "12")
+
+
+def burn(options: argparse.Namespace) -> None:
+    """A job that takes 0.2 s of CPU, and a process besides, and fails."""
+    with telling(options):
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+        subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
+        raise ValueError("also where it fails")
+
+
+def test_time_that_a_job_took_is_told_in_its_log_that_of_its_workers_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "a.log"
+    assert cpu_in(log) is None
+    caplog.set_level(logging.INFO)
+    before = sum(os.times()[:4])
+    with pytest.raises(ValueError, match="also where it fails"):
+        burn(argparse.Namespace(threads=2, gpus=0, nodes=1, memory_mb=900))
+    after = sum(os.times()[:4])
+    log.write_text("\n".join(["took: cpu_s=3.00", *caplog.messages]))
+    assert after - before > 0.25
+    assert cpu_in(log) == pytest.approx(after, abs=0.2)
+    assert given_in(log) == Given(2, 0, 900, os.environ.get("SLURM_JOB_ID"))
 
 
 def test_the_largest_step_of_a_job_counts() -> None:

@@ -167,7 +167,7 @@ def calibrate(sections: Mapping[str, Any], extents: Sequence[Extent]) -> Work:
         units=groups * len(shapes) if whole else sum(z for z, _, _ in shapes),
         need_mb=PROCESS_MB + 150 * held / 1e6,
         spare_mb=0,
-        seconds=0.08 * tried * sum(map(prod, shapes)) / 1e6,
+        seconds=0.055 * tried * sum(map(prod, shapes)) / 1e6,
     )
 
 
@@ -218,7 +218,7 @@ def score(sections: Mapping[str, Any], extent: Extent, *, classes: int = 1) -> W
         units=-(-z // deep),
         need_mb=PROCESS_MB + min(deep, z) * y * x * held / 1e6,
         spare_mb=30,
-        seconds=(0.15 * config.thresholds if config.isbi else 0.5) * extent.voxels / 1e6,
+        seconds=(0.125 * config.thresholds if config.isbi else 0.5) * extent.voxels / 1e6,
     )
 
 

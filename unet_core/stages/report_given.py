@@ -10,7 +10,10 @@ from pathlib import Path
 _GIVEN = re.compile(
     r"given: threads=(\d+) gpus=(\d+) (?:nodes=(\d+) )?memory_mb=(\d+|None) slurm_job=(\d+|None)"
 )
-"""As `unet_core.cli` logs it before a stage begins."""
+"""As `unet_core.arguments` logs it before a stage begins."""
+
+_TOOK = re.compile(r"took: cpu_s=([\d.]+)$", re.MULTILINE)
+"""As it logs in the end."""
 
 _ANSWERS_S = 20
 """Accounting that takes longer is as good as none."""
@@ -53,6 +56,15 @@ def given_in(log: Path) -> Given | None:
     memory_mb = None if memory == "None" else int(memory)
     slurm_job = None if job == "None" else job
     return Given(int(threads), int(gpus), memory_mb, slurm_job, int(nodes or 1))
+
+
+def cpu_in(log: Path) -> float | None:
+    """Seconds of CPU that the last attempt of a job took here; None where the log does not say."""
+    try:
+        found = _TOOK.findall(log.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return None
+    return float(found[-1]) if found else None
 
 
 def accounted(jobs: Sequence[str]) -> Mapping[str, Seen]:
