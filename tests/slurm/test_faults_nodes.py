@@ -36,11 +36,13 @@ def test_nodes_lost_and_cut_off_and_a_controller_away_cost_no_finished_block(
         *("lost", "divided", "steady"),
         environment={"UNET_LOCK_LEASE_S": "10"},
         slurm_partition="'gpu' if wildcards.volume == 'divided' else 'cpu'",
+        slurm_extra="--exclusive",  # or two are on the node that is lost
     )
     with scene.project.started(*scene.targets()) as snakemake:
         pids = scene.hold("lost", "divided", "steady")
         jobs = {volume: scene.job(volume) for volume in pids}
         nodes = {volume: slurm.details(job)["NodeList"] for volume, job in jobs.items()}
+        assert len(set(nodes.values())) == 3
         above = parents(pids["divided"])
         end_controller(slurm)
         os.kill(pids["steady"], signal.SIGCONT)
