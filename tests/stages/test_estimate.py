@@ -156,6 +156,18 @@ def test_a_terabyte_is_within_all_bounds_where_objects_are_cut_by_a_threshold(as
     assert max(row["longest_minutes"] for row in found["stages"]) < 30 * 24 * 60
 
 
+def test_labels_that_abut_have_fewer_edges_and_coarse_voxels_more(ask: Ask) -> None:
+    def ratio(**settings: Any) -> float:
+        stores = ask("--shape", "64", "1024", "1024", models=["small"], **settings)["stores"]
+        return float({store["kind"]: store for store in stores}["labels"]["ratio"])
+
+    abutting = ratio(stitch={"method": "watershed"})
+    assert abutting > 2 * ratio(stitch={"method": "threshold"})
+    assert ratio(stitch={"method": "threshold"}) < ratio() < abutting, "not chosen yet"
+    coarse = ratio(stitch={"method": "watershed"}, infer={"downsample": [1, 4, 4]})
+    assert 2.8 < abutting / coarse < 3.3
+
+
 def test_slabs_are_those_of_the_rules(ask: Ask) -> None:
     """One begins the store, one publishes it, however few there are between."""
 

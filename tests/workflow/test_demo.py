@@ -15,7 +15,7 @@ import pytest
 import tifffile
 
 from tests.workflow.conftest import LOCAL, REPOSITORY, snakemake
-from unet_core.config.demand import LEAST_MB, SNAKEMAKE_MB
+from unet_core.config.demand import SNAKEMAKE_MB
 from unet_core.metrics.contingency import contingency
 from unet_core.metrics.isbi import VARIANT, truth_objects
 from unet_core.metrics.rand import rand_scores
@@ -184,18 +184,16 @@ def test_every_store_is_about_as_large_as_the_estimate_has_said(demo: Demo) -> N
         files = [path for each in stores for path in each.rglob("*") if path.is_file()]
         assert store["files"] == len(files) + len(stores), "each with its ledger"
         size = sum(path.stat().st_size for path in files if path.name != "zarr.json")
-        # Labels of a network that has learnt so little have specks, which are not foreseen.
-        most = 3 if store["kind"] == "labels" else 1.5
-        assert 1 / most <= store["disk_bytes"] / size <= most, store["kind"]
+        assert 1 / 1.5 <= store["disk_bytes"] / size <= 1.5, store["kind"]
 
 
-def test_jobs_ask_for_at_most_twice_the_memory_that_they_use_or_for_the_least(demo: Demo) -> None:
+def test_jobs_ask_for_at_most_twice_the_memory_that_they_use(demo: Demo) -> None:
     for path in sorted((demo.results / "benchmarks").glob("*/*.tsv")):
         log = demo.results / "logs" / path.parent.name / f"{path.stem}.log"
         asked = re.search(r"memory_mb=(\d+)", log.read_text())
         heads, *_, last = (line.split("\t") for line in path.read_text().splitlines())
         used = float(dict(zip(heads, last, strict=True))["max_rss"])
-        if asked and int(asked[1]) > LEAST_MB:
+        if asked:  # what Snakemake takes of it is not in its benchmark
             assert int(asked[1]) - SNAKEMAKE_MB <= 2 * used, path
 
 

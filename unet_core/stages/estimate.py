@@ -156,7 +156,7 @@ def estimate_run(
             rows[stage].add(Work(), 2, rate, threads=1)
     for row in rows.values():
         row.seconds = max(row.longest_s, row.seconds / hardware.jobs)
-    stores = stores_of(workflow, known, sizes)
+    stores = stores_of(workflow, known, sizes, files.method)
     return Estimate(
         volumes=len(known),
         voxels=sum(extent.voxels for extent in known.values()),

@@ -1,6 +1,6 @@
 """Files and bytes of every store that a run will write, counted without listing anything."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
 
@@ -23,9 +23,13 @@ BORDER = {"binary": 11.0, "instances": 24.0, "semantic": 1000.0, "foreground": 1
 """The same of the border term, by truth.kind. Membranes that are annotated leave few voxels far
 from two cells (ISBI 2012: 10.8); cells that touch leave more (17 to 36); without cells it is 0."""
 
-LABELS = {"section": 65.0, "volume": 150.0}
-"""The same of labels, by objects.scope: objects in 3-D are alike from section to section. Seen: 51
-to 83, the least where there are specks, and 107 to 196."""
+LABELS = {"watershed": 150.0, "threshold": 55.0}
+"""The same of labels, by the method of stitch: an edge between two objects takes about 2.3 bytes.
+Those of a watershed abut (seen: 107 to 196); a threshold leaves borders between objects, and specks
+(51 to 57)."""
+
+_UNKNOWN = 90.0
+"""Before calibrate has chosen one of the two: in between."""
 
 _COARSER = 0.8
 """Power of infer.downsample by which it falls: half as many voxels per edge have nearly twice the
@@ -61,6 +65,7 @@ def stores_of(
     workflow: Workflow,
     extents: dict[str, Extent],
     sizes: dict[str, Sequence[float]],
+    method_of: Callable[[str], str | None],
 ) -> list[Store]:
     """Every kind of store, those of all volumes added up.
 
@@ -68,10 +73,12 @@ def stores_of(
     ----------
     extents, sizes
         By volume: how large it is, and the edges (z, y, x) of its voxels in nanometres.
+    method_of
+        How calibrate has chosen to make objects of what a model predicts; None: not yet.
     """
     found: dict[str, list[Store]] = {}
     for name, extent in extents.items():
-        for store in _of_volume(workflow, name, extent, sizes[name]):
+        for store in _of_volume(workflow, name, extent, sizes[name], method_of):
             found.setdefault(store.kind, []).append(store)
     for store in _banks(workflow):
         found.setdefault(store.kind, []).append(store)
@@ -79,7 +86,11 @@ def stores_of(
 
 
 def _of_volume(
-    workflow: Workflow, name: str, extent: Extent, size: Sequence[float]
+    workflow: Workflow,
+    name: str,
+    extent: Extent,
+    size: Sequence[float],
+    method_of: Callable[[str], str | None],
 ) -> Iterator[Store]:
     volume, convert = workflow.volumes[name], workflow.sections["convert"]
     infer = workflow.sections["infer"]
@@ -113,7 +124,9 @@ def _of_volume(
         value = itemsize_of(infer.dtype) * len(infer.stored(classes))
         yield _store("probabilities", made, [made.shape], value, same["probabilities"])
         coarser = sqrt(prod(infer.downsample[1:])) ** _COARSER
-        seen = LABELS[workflow.sections["objects"].scope] / coarser
+        asked = workflow.sections["stitch"].method
+        method = method_of(predictor) if asked == "calibrated" else asked
+        seen = LABELS.get(method or "", _UNKNOWN) / coarser
         yield _store("labels", made, [made.shape], 8, max(1.0, seen))
 
 
