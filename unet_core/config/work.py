@@ -125,13 +125,14 @@ def weights(sections: Mapping[str, Any], extent: Extent) -> Work:
     reaches = [ceil(6 * sigma) for weight, sigma in pairs if weight]
     reach = 0 if semantic else max(config.border_px, *reaches, 0)
     deep = reach if config.distances == "volume" and not semantic else 0
-    seen = (z + 2 * deep) * (y + 2 * reach) * (x + 2 * reach)
+    sides = (z + 2 * deep, y + 2 * reach, x + 2 * reach)
+    seen, there = prod(sides), prod(map(min, sides, extent.shape))
     terms = 0 if semantic else bool(config.border_weight) + bool(config.near_weight)
     rate = 0.22 * terms or 0.03
     return Work(
         units=extent.blocks,
         need_mb=PROCESS_MB + 60 * seen / 1e6,
-        spare_mb=100 + 15 * seen / 1e6,
+        spare_mb=100 + (60 * seen - 45 * there) / 1e6,
         seconds=rate * extent.voxels / 1e6 * seen / prod(extent.block),
     )
 
@@ -178,9 +179,12 @@ def stitch(sections: Mapping[str, Any], extent: Extent, method: str | None = Non
     """
     given = _method(sections, method)
     value, rate = (80, 0.4) if given == "watershed" else (24, 0.2)
+    # Landscapes of sections are made one after another.
+    spare = 20 if given == "watershed" and sections["objects"].scope == "section" else 0
     return Work(
         units=extent.blocks,
         need_mb=PROCESS_MB + value * prod(extent.block) / 1e6,
+        spare_mb=100 + spare * prod(extent.block) / 1e6,
         alone_mb=DRIVER_MB + _table_mb(extent.voxels / voxels_per_piece(sections, method), given),
         seconds=rate * extent.voxels / 1e6,
     )
