@@ -29,7 +29,7 @@ from unet_core.config.workflow import load_workflow
 from unet_core.stages.estimate import Estimate, estimate_run
 from unet_core.stages.estimate_asked import estimate_asked
 from unet_core.stages.estimate_hardware import Hardware
-from unet_core.stages.report_given import cpu_in, given_in
+from unet_core.stages.report_given import given_in, took_in
 
 
 def work_of_job(needs: Needs, stage: str, name: str, *, threads: int, names: set[str]) -> Work:
@@ -64,7 +64,7 @@ def jobs_of(needs: Needs, results: Path) -> Iterator[Job]:
     for path in paths:
         stage = path.parent.name
         log = results / "logs" / stage / f"{path.stem}.log"
-        told = given_in(log)
+        told, itself = given_in(log), took_in(log)
         given = told.threads if told else 1
         with path.open(newline="") as file:
             took = list(csv.DictReader(file, delimiter="\t"))[-1]
@@ -76,9 +76,9 @@ def jobs_of(needs: Needs, results: Path) -> Iterator[Job]:
             name=f"{stage}/{path.stem}",
             asked=((told and told.memory_mb) or demand.LEAST_MB) - demand.SNAKEMAKE_MB,
             expected=demand.used_mb(work, threads=given),
-            used=float(took["max_rss"]),
+            used=max(float(took["max_rss"]), itself.memory_mb),
             cpu=starts + work.seconds + work.flops / rate,
-            cpu_used=max(float(took["cpu_time"]), cpu_in(log) or 0),
+            cpu_used=max(float(took["cpu_time"]), itself.cpu_s),
             wall_used=float(took["s"]),
         )
 

@@ -7,6 +7,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_core.config import Resources, load
@@ -30,7 +31,20 @@ def telling(options: argparse.Namespace) -> Iterator[None]:
         yield
     finally:  # Snakemake looks now and then, and never at a job's end
         used = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        logging.info("took: cpu_s=%.2f", sum(each.ru_utime + each.ru_stime for each in used))
+        cpu_s = sum(each.ru_utime + each.ru_stime for each in used)
+        logging.info("took: cpu_s=%.2f memory_mb=%.0f", cpu_s, _peak_mb())
+
+
+def _peak_mb() -> float:
+    """Most resident memory of this process; 0 where the system does not tell.
+
+    Not by getrusage, which tells that of the program this process was before `exec`, too.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) * 1.024e-3 for line in lines if line[:6] == "VmHWM:"), 0.0)
 
 
 def given_of(options: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from unet_core.arguments import telling
 from unet_core.stages.report_given import (
     Given,
     Seen,
+    Took,
     accounted,
-    cpu_in,
     given_in,
     read_accounting,
+    took_in,
 )
 
 LOG = """2026-11-21 11:00:00,000 INFO given: threads=8 gpus=1 memory_mb=1400 slurm_job=12
@@ -45,19 +46,20 @@ def burn(options: argparse.Namespace) -> None:
         raise ValueError("also where it fails")
 
 
-def test_time_that_a_job_took_is_told_in_its_log_that_of_its_workers_too(
+def test_what_a_job_took_is_told_in_its_log_with_the_time_of_its_workers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = tmp_path / "a.log"
-    assert cpu_in(log) is None
+    assert took_in(log) == Took()
     caplog.set_level(logging.INFO)
     before = sum(os.times()[:4])
     with pytest.raises(ValueError, match="also where it fails"):
         burn(argparse.Namespace(threads=2, gpus=0, nodes=1, memory_mb=900))
     after = sum(os.times()[:4])
-    log.write_text("\n".join(["took: cpu_s=3.00", *caplog.messages]))
+    log.write_text("\n".join(["took: cpu_s=3.00 memory_mb=7", *caplog.messages]))
     assert after - before > 0.25
-    assert cpu_in(log) == pytest.approx(after, abs=0.2)
+    assert took_in(log).cpu_s == pytest.approx(after, abs=0.2)
+    assert took_in(log).memory_mb > 30 or sys.platform != "linux"
     assert given_in(log) == Given(2, 0, 900, os.environ.get("SLURM_JOB_ID"))
 
 

@@ -12,7 +12,7 @@ _GIVEN = re.compile(
 )
 """As `unet_core.arguments` logs it before a stage begins."""
 
-_TOOK = re.compile(r"took: cpu_s=([\d.]+)$", re.MULTILINE)
+_TOOK = re.compile(r"took: cpu_s=([\d.]+) memory_mb=(\d+)")
 """As it logs in the end."""
 
 _ANSWERS_S = 20
@@ -58,13 +58,24 @@ def given_in(log: Path) -> Given | None:
     return Given(int(threads), int(gpus), memory_mb, slurm_job, int(nodes or 1))
 
 
-def cpu_in(log: Path) -> float | None:
-    """Seconds of CPU that the last attempt of a job took here; None where the log does not say."""
+@dataclass(frozen=True)
+class Took:
+    """What the last attempt of a job took, as it says itself; 0: it does not."""
+
+    cpu_s: float = 0.0
+    """Of all its processes on this node."""
+
+    memory_mb: float = 0.0
+    """Most of the process that deals, or does all."""
+
+
+def took_in(log: Path) -> Took:
+    """What a job that ended has logged."""
     try:
         found = _TOOK.findall(log.read_text(encoding="utf-8", errors="replace"))
     except OSError:
-        return None
-    return float(found[-1]) if found else None
+        return Took()
+    return Took(*map(float, found[-1])) if found else Took()
 
 
 def accounted(jobs: Sequence[str]) -> Mapping[str, Seen]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unet_core.config.spread import listed
-from unet_core.stages.report_given import Given, Seen, cpu_in, given_in
+from unet_core.stages.report_given import Given, Seen, given_in, took_in
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ def _part(results: Path, file: str) -> Part | None:
         rows = list(csv.DictReader(opened, delimiter="\t"))
     if not rows:
         return None
-    # Snakemake looks at a job every half second, later every half minute: what came since is not
-    # in its figure. Processes on other nodes, whose time is not in the log, are in neither.
+    # Snakemake looks at a job every half second, later every half minute: what came between is not
+    # in its figures. Workers on other nodes are in neither.
     log = results / "logs" / f"{file}.log"
-    cpu = (number_of(rows[-1].get("cpu_time", "")), cpu_in(log))
+    took = took_in(log)
     return Part(
         seconds=number_of(rows[-1]["s"]),
-        cpu=max((each for each in cpu if each is not None), default=None),
-        memory=number_of(rows[-1].get("max_rss", "")),
+        cpu=max(number_of(rows[-1].get("cpu_time", "")) or 0.0, took.cpu_s) or None,
+        memory=max(number_of(rows[-1].get("max_rss", "")) or 0.0, took.memory_mb) or None,
         given=given_in(log),
     )
 
