@@ -13,7 +13,7 @@ RESULT_VERSION = {
     "train": 3,
     "infer": 3,
     "calibrate": 1,
-    "stitch": 1,
+    "stitch": 2,
     "score": 2,
     "montage": 3,
     "report": 3,
