@@ -151,7 +151,7 @@ def augment(sections: Mapping[str, Any], *, channels: int, fold: str) -> Work:
         units=counted([count], [config.shard_patches]),
         need_mb=PROCESS_MB + (2 * held + 2 * shown * each) / 1e6,
         spare_mb=0,
-        seconds=(0.5 if bent else 0.2) * channels * voxels * count / 1e6,
+        seconds=(0.35 if bent else 0.2) * channels * voxels * count / 1e6,
     )
 
 
