@@ -1,6 +1,6 @@
 # make demo    a synthetic volume from raw file to report, in minutes on two CPU cores
-# make test    all tests; `make test-quick` without those that take longer than 30 s, and those on a
-#              Slurm cluster, which are `make test-slurm`
+# make test    all tests but those of faults on a Slurm cluster, which are `make test-slurm`;
+#              `make test-quick` without those that take longer than 30 s
 # make lint    format, style, types, rules
 # make clean   what the demo and the checks have made; `make distclean` the environments too
 #
@@ -10,8 +10,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SNAKEFMT := .venv-snakefmt/.installed
-# How processes of tests share them: see tests/conftest.py.
-SHARED := --dist loadgroup --no-loadscope-reorder
 DEMO := resources/demo
 PAGE := results/demo/report/index.html
 
@@ -39,15 +37,17 @@ demo: $(DEMO)/truth.tif
 $(DEMO)/truth.tif: | $(INSTALLED)
 	$(BIN)/unet-core phantom --shape 40 512 512 --out $(DEMO)
 
-# A process for each core, and one for the tests on a Slurm cluster, which wait most of the time.
+# Those on a Slurm cluster by one process: each would have a cluster of its own, on the same cores.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) $(SHARED)
+	$(BIN)/python -m pytest -n auto --ignore tests/slurm
+	$(BIN)/python -m pytest -n 0 tests/slurm/test_demo.py
 
+# Besides, what goes wrong on a cluster: most of it waiting.
 test-slurm: $(INSTALLED)
 	$(BIN)/python -m pytest -n 0 tests/slurm
 
 test-quick: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto $(SHARED) -m "not slow" --ignore tests/slurm
+	$(BIN)/python -m pytest -n auto -m "not slow" --ignore tests/slurm
 
 lint: $(INSTALLED) $(SNAKEFMT)
 	$(BIN)/ruff format --check

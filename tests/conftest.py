@@ -6,26 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-HERE = Path(__file__).parent
-
 settings.register_profile("shared-machine", deadline=None, max_examples=25)
 settings.load_profile("shared-machine")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of processes side by side, each takes whole files, which share what they have made.
-
-    One has all that need the Slurm cluster. What waits and what is slow begins first.
-    """
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (not on_slurm(item), item.path not in slow))
-    for item in items:
-        group = "slurm" if on_slurm(item) else str(item.path.relative_to(HERE).with_suffix(""))
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
-def on_slurm(item: pytest.Item) -> bool:
-    return item.path.is_relative_to(HERE / "slurm")
 
 
 @pytest.fixture(scope="session")
