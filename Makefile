@@ -1,6 +1,6 @@
 # make demo    a synthetic volume from raw file to report, in minutes on two CPU cores
-# make test    all tests but those of faults on a Slurm cluster, which are `make test-slurm`;
-#              `make test-quick` without those that take longer than 30 s
+# make test    all tests, on a Slurm cluster only the whole chain and jobs that it ends: `make
+#              test-slurm` has all of these; `make test-quick` none, and none of more than 30 s
 # make lint    format, style, types, rules
 # make clean   what the demo and the checks have made; `make distclean` the environments too
 #
@@ -40,9 +40,9 @@ $(DEMO)/truth.tif: | $(INSTALLED)
 # Those on a Slurm cluster by one process: each would have a cluster of its own, on the same cores.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --ignore tests/slurm
-	$(BIN)/python -m pytest -n 0 tests/slurm/test_demo.py
+	$(BIN)/python -m pytest -n 0 tests/slurm/test_demo.py tests/slurm/test_faults_jobs.py
 
-# Besides, what goes wrong on a cluster: most of it waiting.
+# Besides, what else goes wrong on a cluster, and what takes several nodes: most of it waiting.
 test-slurm: $(INSTALLED)
 	$(BIN)/python -m pytest -n 0 tests/slurm
 
