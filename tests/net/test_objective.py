@@ -21,6 +21,7 @@ DEEPLAB: dict[str, Any] = {
     **{"architecture": "deeplabv3plus", "encoder": "resnet18", "depth": 4},
     **{"padding": "same", "up": "bilinear"},
 }
+VNET: dict[str, Any] = {"architecture": "vnet", "padding": "same", "width": 4}
 ONES = torch.ones(2)
 CE = TrainConfig()
 
@@ -101,19 +102,10 @@ def test_heads_of_the_levels_see_the_voxels_at_the_centres_of_theirs() -> None:
         ({"auxiliary": 0.4, "supervision": "levels"}, "two ways"),
         ({"supervision": "levels", "depth": 1, "padding": "same"}, "no further map"),
         (DEEPLAB | {"auxiliary": 0.4}, "no further map"),
-        ({"architecture": "vnet", "padding": "same", "supervision": "levels"}, "no further map"),
+        (VNET | {"supervision": "levels"}, "no further map"),
     ],
 )
 def test_heads_that_would_teach_nothing_are_refused(settings: dict[str, Any], told: str) -> None:
-    if settings.get("architecture") == "deeplabv3plus":
-        settings = {
-            "encoder": "resnet18",
-            "depth": 4,
-            "padding": "same",
-            "up": "bilinear",
-        } | settings
-    if settings.get("architecture") == "vnet":
-        settings = {"padding": "same", "width": 4} | settings
     with pytest.raises(ConfigError, match=told):
         graph_of(NetworkConfig(**settings))
 

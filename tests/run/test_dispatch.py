@@ -32,6 +32,26 @@ class Named:
     name = "0-0-0"
 
 
+def dispatch_of(
+    workers: FakeWorkers,
+    *,
+    lease_s: float | None = None,
+    keep: Callable[..., None] = print,
+    tell: Callable[[], None] = print,
+) -> Dispatch:
+    """Of one unit of one block."""
+    return Dispatch(
+        workers,  # type: ignore[arg-type]
+        print,
+        [[Named()]],
+        ahead=0,
+        lease_s=lease_s,
+        ending=lambda: False,
+        keep=keep,
+        tell=tell,
+    )
+
+
 def hung_after(
     monkeypatch: pytest.MonkeyPatch,
     workers: FakeWorkers,
@@ -40,16 +60,7 @@ def hung_after(
     longest: float = 0,
 ) -> int:
     """Seconds after which the worker with one block is killed."""
-    made = Dispatch(
-        workers,  # type: ignore[arg-type]
-        print,
-        [[Named()]],
-        ahead=0,
-        lease_s=lease_s,
-        ending=lambda: False,
-        keep=print,
-        tell=print,
-    )
+    made = dispatch_of(workers, lease_s=lease_s)
     monkeypatch.setattr(dispatch.time, "monotonic", lambda: workers.now)
     made._longest = longest
     made._dealer.deal("w", 0.0)
@@ -123,14 +134,5 @@ def test_a_result_that_is_asked_for_twice_is_not_lost() -> None:
         if len(turns) in (1, 3):
             future.end()
 
-    Dispatch(
-        workers,  # type: ignore[arg-type]
-        print,
-        [[Named()]],
-        ahead=0,
-        lease_s=None,
-        ending=lambda: False,
-        keep=lambda number, result: kept.append((number, result)),
-        tell=turn,
-    ).run()
+    dispatch_of(workers, keep=lambda number, result: kept.append((number, result)), tell=turn).run()
     assert (kept, future.asked) == ([(0, "done")], 2)
